@@ -1,0 +1,7 @@
+/** Where diagnostics go. Whoever composes decides; the default says nothing. */
+export interface Log {
+  info(message: string): void;
+  warn(message: string, cause?: unknown): void;
+}
+
+export const silentLog: Log = Object.freeze({ info: () => {}, warn: () => {} });
