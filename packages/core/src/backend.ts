@@ -137,8 +137,11 @@ export interface IommuBackend {
   pinPages?(group: BackendGroup, first: IovaFrame, offset: number, count: number, prot: Prot, out: Float64Array): void;
   /** Drops one reference per page; never fails, what is wrong is warned about. Source: ops->unpin_pages. */
   unpinPages?(first: IovaFrame, offset: number, count: number): void;
-  /** Copies through the mappings without pinning. Not atomic: earlier pieces stay done. Source: ops->dma_rw. */
-  dmaRw?(iova: bigint, bytes: Uint8Array, write: boolean, caller: Task): void;
+  /**
+   * Copies through the mappings without pinning. Not atomic: earlier pieces stay done. `caller` absent: a driver's own
+   * worker, which may use the memory of whoever mapped. Source: ops->dma_rw.
+   */
+  dmaRw?(iova: bigint, bytes: Uint8Array, write: boolean, caller?: Task): void;
   /** The domain a group sits behind. Source: ops->group_iommu_domain. */
   groupDomain?(group: BackendGroup): IommuDomain;
   readonly pinPolicy?: PinPolicy;
@@ -159,6 +162,8 @@ export interface BackendStats {
 /** How a backend is found and opened. Source: struct vfio_iommu_driver_ops, open and the CHECK_EXTENSION ioctl. */
 export interface IommuBackendDriver {
   readonly name: string;
+  /** Serves groups without an IOMMU, and no others. */
+  readonly noiommu?: boolean;
   /** VFIO_CHECK_EXTENSION; `backend` is absent while no container uses this driver. 0 for anything unknown. */
   checkExtension(extension: number, backend?: IommuBackend): number;
   /** @throws PinionError EINVAL for a type that is not its own, ENOMEM, EPERM. */
