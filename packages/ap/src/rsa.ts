@@ -1,0 +1,81 @@
+/**
+ * Raw RSA as an accelerator does it: no padding, the sender supplies the key with every message.
+ *
+ * All exponentiations are `base^exponent mod modulus`, which OpenSSL offers as the unpadded public-key operation, so a key is
+ * imported as a public one whatever its exponent means to the sender; a CRT key is two such operations with half the bits. Not
+ * hardened against timing: the keys belong to the guest's own program, and nobody else can ask this card with them.
+ */
+import { constants, createPublicKey, publicEncrypt } from 'node:crypto';
+import { decodeRequest, encodeError, encodeReply, REPLY_CODE, type ReplyCode, type RsaRequest } from './type50.js';
+
+type MeRequest = Extract<RsaRequest, { form: 'ME' }>;
+type CrtRequest = Extract<RsaRequest, { form: 'CRT' }>;
+
+const toNumber = (bytes: Uint8Array): bigint => BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
+const toBytes = (value: bigint, size: number): Buffer => Buffer.from(value.toString(16).padStart(size * 2, '0'), 'hex');
+const byteLength = (value: bigint): number => Math.ceil(value.toString(16).length / 2);
+const bitLength = (value: bigint): number => value.toString(2).length;
+const toBase64 = (value: bigint): string => toBytes(value, byteLength(value)).toString('base64url');
+const isEven = (value: bigint): boolean => (value & 1n) === 0n;
+
+/** What OpenSSL refuses: exponents above 64 bits with a modulus above 3072, and exponents that are not below the modulus. */
+const OPENSSL = { SMALL_MODULUS_BITS: 3072, EXPONENT_BITS: 64 } as const;
+
+const opensslTakes = (exponent: bigint, modulus: bigint): boolean =>
+  exponent < modulus &&
+  (bitLength(modulus) <= OPENSSL.SMALL_MODULUS_BITS || bitLength(exponent) <= OPENSSL.EXPONENT_BITS);
+
+function opensslPower(base: bigint, exponent: bigint, modulus: bigint): bigint {
+  const jwk = { kty: 'RSA', n: toBase64(modulus), e: toBase64(exponent) };
+  const key = createPublicKey({ key: jwk, format: 'jwk' });
+  return toNumber(publicEncrypt({ key, padding: constants.RSA_NO_PADDING }, toBytes(base, byteLength(modulus))));
+}
+
+/** Only for what OpenSSL refuses, chiefly a 4096-bit private exponent: about 100 ms, which CRT form avoids. */
+function bigintPower(base: bigint, exponent: bigint, modulus: bigint): bigint {
+  let result = 1n;
+  let square = base;
+  for (let rest = exponent; rest > 0n; rest >>= 1n) {
+    if (rest & 1n) result = (result * square) % modulus;
+    square = (square * square) % modulus;
+  }
+  return result;
+}
+
+/** `modulus` is odd and above 1, `base` below it, `exponent` above 0. */
+const power = (base: bigint, exponent: bigint, modulus: bigint): bigint =>
+  (opensslTakes(exponent, modulus) ? opensslPower : bigintPower)(base, exponent, modulus);
+
+/** message^exponent mod modulus: encrypts, verifies, and - slowly - decrypts and signs. */
+function modExpo(request: MeRequest): bigint | ReplyCode {
+  const modulus = toNumber(request.modulus);
+  const exponent = toNumber(request.exponent);
+  const message = toNumber(request.message);
+  if (modulus !== 0n && isEven(modulus)) return REPLY_CODE.EVEN_MODULUS;
+  if (modulus <= 1n || exponent === 0n || message >= modulus) return REPLY_CODE.OPERAND_INVALID;
+  return power(message, exponent, modulus);
+}
+
+/** Chinese remainders (Garner): message^d mod p*q with dp = d mod p-1, dq = d mod q-1, u = q^-1 mod p. Works for p < q too. */
+function crt(request: CrtRequest): bigint | ReplyCode {
+  const [p, q, u] = [toNumber(request.p), toNumber(request.q), toNumber(request.u)];
+  const [dp, dq] = [toNumber(request.dp), toNumber(request.dq)];
+  const message = toNumber(request.message);
+  if ([p, q].some((prime) => prime !== 0n && isEven(prime))) return REPLY_CODE.EVEN_MODULUS;
+  if (p <= 1n || q <= 1n || [u, dp, dq].includes(0n) || message >= p * q) return REPLY_CODE.OPERAND_INVALID;
+  const atP = power(message % p, dp, p);
+  const atQ = power(message % q, dq, q);
+  const difference = (((atP - atQ) % p) + p) % p;
+  return atQ + ((u * difference) % p) * q;
+}
+
+/**
+ * What the card answers to a message: always a whole reply of type 80, 82 or 88. Computes on the calling stack.
+ * @throws whatever node:crypto throws for a reason that is not the message's.
+ */
+export function answer(message: Uint8Array): Uint8Array {
+  const request = decodeRequest(message);
+  if (typeof request === 'number') return encodeError(request);
+  const result = request.form === 'ME' ? modExpo(request) : crt(request);
+  return typeof result === 'bigint' ? encodeReply(toBytes(result, request.message.length)) : encodeError(result);
+}
