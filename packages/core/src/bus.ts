@@ -34,12 +34,28 @@ export interface MediatorEvents {
   'backend:warned': [event: { container: string; name: string; message: string }];
 }
 
-/** The one bus of a mediator. Observers subscribe with `on`; only core publishes. */
-export class MediatorBus extends EventEmitter<MediatorEvents> {}
+type Listener<K extends keyof MediatorEvents> = EventEmitter.EventListener<MediatorEvents, K>;
+
+/** The one bus of a mediator. Observers subscribe with `on` or `once`, without a context; only core publishes. */
+export class MediatorBus extends EventEmitter<MediatorEvents> {
+  readonly #once = new Map<keyof MediatorEvents, Set<unknown>>();
+
+  // why: `publish` calls listeners itself, so eventemitter3 never sees that a `once` listener had its turn.
+  override once<K extends keyof MediatorEvents>(event: K, listener: Listener<K>): this {
+    const listeners = this.#once.get(event) ?? new Set();
+    this.#once.set(event, listeners.add(listener));
+    return this.on(event, listener);
+  }
+
+  /** A listener's turn has come: one that came by `once` is taken off. */
+  takeTurn<K extends keyof MediatorEvents>(event: K, listener: Listener<K>): void {
+    if (this.#once.get(event)?.delete(listener) === true) this.off(event, listener);
+  }
+}
 
 /**
- * Tells every observer, one after the other; one that throws is logged and skipped. (eventemitter3's own emit would
- * stop at the first throw, and observers must not be able to break the core.)
+ * Tells every observer, one after the other; one that throws (or whose promise rejects) is logged and skipped.
+ * (eventemitter3's own emit would stop at the first throw, and observers must not be able to break the core.)
  */
 export function publish<K extends keyof MediatorEvents>(
   bus: MediatorBus,
@@ -48,12 +64,15 @@ export function publish<K extends keyof MediatorEvents>(
   ...args: MediatorEvents[K]
 ): void {
   if (bus.listenerCount(event) === 0) return;
+  const failed = (cause: unknown): void => log.warn(`an observer of ${event} threw`, cause);
   for (const listener of bus.listeners(event)) {
+    bus.takeTurn(event, listener);
     try {
       // why: eventemitter3 types a listener by a conditional type over K, which TypeScript cannot resolve for a generic K.
-      (listener as (...args: MediatorEvents[K]) => void)(...args);
+      const answer = (listener as (...args: MediatorEvents[K]) => unknown)(...args);
+      if (answer instanceof Promise) answer.catch(failed);
     } catch (cause) {
-      log.warn(`an observer of ${event} threw`, cause);
+      failed(cause);
     }
   }
 }
