@@ -1,4 +1,5 @@
 import { catalogue, hex } from '@pinion/core';
+import type { Problem } from './schema.js';
 
 /** What VMs and their guests refuse. README.md has one row for each. */
 export const vmErrors = catalogue('VM', {
@@ -14,4 +15,50 @@ export const vmErrors = catalogue('VM', {
       `guest ${d.guest} touched ${d.length} bytes at guest-physical ${hex(d.address)}, where it has no memory`,
   ],
   KILLED: ['ECANCELED', (d: { guest: string; what: string }) => `guest ${d.guest} was killed during: ${d.what}`],
+  UNPLUGGED: ['ENODEV', (d: { device: string }) => `device ${d.device} was unplugged`],
+  GUEST_MEMORY_FULL: [
+    'ENOMEM',
+    (d: { size: number; used: bigint }) => `the guest's heap has no ${d.size} bytes in one piece; ${d.used} are in use`,
+  ],
+  BAD_PICTURE: ['EINVAL', (d: { problem: string }) => `not a picture: ${d.problem}`],
+  SUBCHANNEL_TAKEN: ['EEXIST', (d: { subchannel: number }) => `subchannel ${hex(d.subchannel)} has a device already`],
+  NO_SUBCHANNEL: ['ENODEV', (d: { subchannel: number }) => `there is no subchannel ${hex(d.subchannel)}`],
+  NO_FUNCTION: [
+    'ENODEV',
+    (d: { slot: string; there: readonly string[] }) =>
+      `no PCI function '${d.slot}'; there is ${d.there.join(', ') || 'none'}`,
+  ],
+  NOT_A_VGPU: [
+    'ENODEV',
+    (d: { slot: string }) => `PCI function '${d.slot}' is no GVT-g vGPU: PVINFO has no magic number`,
+  ],
+  GPU_HUNG: [
+    'EIO',
+    (d: { slot: string; error: number; header: string }) =>
+      `the blitter of '${d.slot}' stopped at command ${d.header} (EIR ${hex(d.error)})`,
+  ],
+  NO_QUEUE: [
+    'ENODEV',
+    (d: { queue: string; code: number | undefined }) =>
+      `crypto queue ${d.queue} refused: ${d.code === undefined ? 'the guest has no AP matrix' : `response code ${hex(d.code)}`}`,
+  ],
+  CRYPTO_FAILED: [
+    'EIO',
+    (d: { queue: string; code: number }) =>
+      `the card behind queue ${d.queue} refused the message: reply code ${hex(d.code)}`,
+  ],
+  BAD_KEY: ['EINVAL', (d: { problem: string }) => `not a key to sign with: ${d.problem}`],
+  BAD_DESCRIPTION: [
+    'EINVAL',
+    (d: { file: string; problems: readonly Problem[] }) =>
+      [
+        `${d.problems.length} problem(s), nothing was started`,
+        ...d.problems.map((each) => formatProblem(d.file, each)),
+      ].join('\n  '),
+  ],
+  NO_FILE: ['ENOENT', (d: { file: string }) => `VM description ${d.file} cannot be read`],
 });
+
+/** A problem for people: `file:line:column path: what`. */
+export const formatProblem = (file: string, { line, column, path, message }: Problem): string =>
+  `${file}:${line}:${column} ${path === '' ? '' : `${path}: `}${message}`;

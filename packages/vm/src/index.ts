@@ -1,4 +1,16 @@
-export * from './errors.js';
+export * from './ap-instructions.js';
+export * from './channel-subsystem.js';
+export * from './description.js';
+export * from './device-kind.js';
+export { formatProblem, vmErrors } from './errors.js';
+export * from './event-queue.js';
+export * from './guest-machine.js';
 export * from './guest-memory.js';
+export * from './guests/crypto-driver.js';
+export * from './guests/heap.js';
+export * from './guests/vgpu-driver.js';
 export * from './host-memory.js';
+export * from './pci-function.js';
+export * from './png.js';
+export * from './schema.js';
 export * from './task.js';

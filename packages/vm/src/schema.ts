@@ -28,6 +28,7 @@ export class Reader {
   readonly problems: Problem[] = [];
   readonly #lines = new LineCounter();
   readonly #root: Node | null;
+  readonly #partial = new Set<string>();
   readonly #records = new WeakMap<object, { place: Place; map: YAMLMap }>();
 
   constructor(text: string, folder: string) {
@@ -53,6 +54,15 @@ export class Reader {
     const known = this.#records.get(record);
     if (known === undefined) this.report({ node: this.#root, path: key }, message);
     else this.report(child(known, key), message);
+  }
+
+  /** The list at `path` lacks items that could not be read: that something is not in it means nothing. */
+  markPartial(path: string): void {
+    this.#partial.add(path);
+  }
+
+  isPartial(path: string): boolean {
+    return this.#partial.has(path);
   }
 
   remember(record: object, place: Place, map: YAMLMap): void {
@@ -130,7 +140,7 @@ export const file: Shape<string> = (place, reader) => {
   return statSync(path).isFile() ? path : reader.report(place, `${path} is no regular file`);
 };
 
-/** A list; the value is undefined if any item is. */
+/** A list. Items that could not be read are left out (the document is refused anyway), so that the others can be looked at. */
 export const list =
   <T>(item: Shape<T>): Shape<readonly T[]> =>
   ({ node, path }, reader) => {
@@ -139,34 +149,49 @@ export const list =
       // why: items of a parsed sequence are nodes; the library types them unknown for documents built by hand
       item({ node: entry as Node | null, path: `${path}[${index}]` }, reader),
     );
-    return items.every((value) => value !== undefined) ? items : undefined;
+    const good = items.filter((value) => value !== undefined);
+    if (good.length < items.length) reader.markPartial(path);
+    return good;
   };
 
 type Values<R extends Record<string, Shape<unknown>>> = { [K in keyof R]: R[K] extends Shape<infer T> ? T : never };
 
-/** A record with exactly these keys. An unknown key is a problem, so a misspelt option never passes silently. */
-export const record =
+/** What can be read of a record with exactly these keys. An unknown key is a problem, so a misspelt option never passes silently. */
+export const parts =
   <const R extends Record<string, Shape<unknown>>, const O extends Record<string, Shape<unknown>>>(
     required: R,
     optional: O,
-  ): Shape<Values<R> & Partial<Values<O>>> =>
+  ): Shape<Partial<Values<R> & Values<O>>> =>
   (place, reader) => {
     const { node } = place;
     if (!isMap(node)) return reader.report(place, `wants a record, is ${shown(node)}`);
     const shapes: Record<string, Shape<unknown>> = { ...required, ...optional };
     reportUnknownKeys({ place, map: node }, Object.keys(shapes), reader);
     const value: Record<string, unknown> = {};
-    let complete = true;
     for (const [key, shape] of Object.entries(shapes)) {
       const at = child({ place, map: node }, key);
-      if (node.has(key)) value[key] = shape(at, reader);
-      else if (key in required) reader.report(at, 'is missing');
-      else continue;
-      if (value[key] === undefined) complete = false;
+      const read = node.has(key) ? shape(at, reader) : undefined;
+      if (read !== undefined) value[key] = read;
+      else if (!node.has(key) && key in required) reader.report(at, 'is missing');
     }
     reader.remember(value, place, node);
-    // why: the loop above filled in exactly the keys of the two tables, each from the shape of its type
-    return complete ? (value as Values<R> & Partial<Values<O>>) : undefined;
+    // why: the loop above filled in only keys of the two tables, each from the shape of its type
+    return value as Partial<Values<R> & Values<O>>;
+  };
+
+/** A record as `parts` reads it, but undefined if a required key is missing or any value could not be read. */
+export const record =
+  <const R extends Record<string, Shape<unknown>>, const O extends Record<string, Shape<unknown>>>(
+    required: R,
+    optional: O,
+  ): Shape<Values<R> & Partial<Values<O>>> =>
+  (place, reader) => {
+    const value = parts(required, optional)(place, reader);
+    if (value === undefined || !isMap(place.node)) return undefined;
+    const { node } = place;
+    const wanted = [...Object.keys(required), ...Object.keys(optional).filter((key) => node.has(key))];
+    // why: nothing that the type requires is missing, as the line before found
+    return wanted.every((key) => key in value) ? (value as Values<R> & Partial<Values<O>>) : undefined;
   };
 
 function reportUnknownKeys(at: { place: Place; map: YAMLMap }, known: readonly string[], reader: Reader): void {

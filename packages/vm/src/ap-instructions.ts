@@ -1,0 +1,81 @@
+import { type ApDevice, type ApGuest, type Apqn, type ApStatus, conditionCode, type PqapResult } from '@pinion/ap';
+import { frameAddress, type IovaFrame, PAGE_SIZE } from '@pinion/core';
+import { EventQueue } from './event-queue.js';
+import type { GuestMemory } from './guest-memory.js';
+
+/** What NQAP leaves behind. */
+export interface NqapResult {
+  readonly cc: 0 | 3;
+  readonly status: ApStatus;
+}
+
+/** What DQAP leaves behind; `length` bytes were stored, `remaining` bytes of the same reply are still there. */
+export interface DequeueResult extends NqapResult {
+  readonly psmid: bigint;
+  readonly length: number;
+  readonly remaining: number;
+}
+
+/**
+ * The AP instructions of a guest's processors, and its adapter interrupts. Messages lie in guest memory. A guest without
+ * an AP matrix device has no queues: every instruction answers condition code 3, like on a machine without cards.
+ * Source: z/Architecture adjunct processor instructions as KVM intercepts or interprets them; reference C.3, C.6, F.2.
+ */
+export class ApInstructions implements ApGuest {
+  readonly #memory: GuestMemory;
+  readonly #interrupts = new EventQueue<number>();
+  #device: ApDevice | undefined;
+
+  constructor(memory: GuestMemory) {
+    this.#memory = memory;
+  }
+
+  /** Gives the guest a matrix, or takes it. Called by the hypervisor while the device is open. */
+  connect(device: ApDevice | undefined): void {
+    this.#device = device;
+  }
+
+  /** PQAP with its general registers. `undefined`: no matrix, the instruction is not installed. @throws AP_OPERATION_EXCEPTION, AP_SPECIFICATION_EXCEPTION. */
+  pqap(gr0: bigint, gr1: bigint, gr2: bigint): PqapResult | undefined {
+    return this.#device?.pqap(gr0, gr1, gr2);
+  }
+
+  /** NQAP of `length` bytes at guest-physical `at`. @throws VM_NO_MEMORY_AT (EFAULT), VM_KILLED. */
+  nqap(
+    apqn: Apqn,
+    message: { readonly psmid: bigint; readonly at: bigint; readonly length: number },
+  ): NqapResult | undefined {
+    const bytes = this.#memory.read(message.at, message.length);
+    const status = this.#device?.nqap(apqn, message.psmid, bytes);
+    return status === undefined ? undefined : { cc: conditionCode(status), status };
+  }
+
+  /** DQAP of at most `length` bytes to guest-physical `at`. @throws VM_NO_MEMORY_AT (EFAULT), VM_KILLED. */
+  dqap(apqn: Apqn, buffer: { readonly at: bigint; readonly length: number }): DequeueResult | undefined {
+    const reply = this.#device?.dqap(apqn, buffer.length);
+    if (reply === undefined) return undefined;
+    const { status, psmid, message, remaining } = reply;
+    if (message.length > 0) this.#memory.write(buffer.at, message);
+    return { cc: conditionCode(status), status, psmid, length: message.length, remaining };
+  }
+
+  /** The next adapter interrupt: its interruption subclass. Rejects when the guest is killed. */
+  adapterInterrupt(): Promise<number> {
+    return this.#interrupts.next();
+  }
+
+  /** ApGuest: the card signals. */
+  interrupt(isc: number): void {
+    this.#interrupts.push(isc);
+  }
+
+  /** ApGuest: whether the notification page is RAM of this guest. */
+  hasPage(page: IovaFrame): boolean {
+    return this.#memory.holds(frameAddress(page), BigInt(PAGE_SIZE));
+  }
+
+  /** No interrupt comes any more. */
+  end(reason: unknown): void {
+    this.#interrupts.end(reason);
+  }
+}
