@@ -1,5 +1,5 @@
 /** Vendor driver for s390 crypto queues. It pins the one guest page that holds each queue's notification byte, and nothing else. */
-import { defineDriver, type PinningDeviceContext } from '@pinion/core';
+import { defineDriver, definePlugin, type PinningDeviceContext, type Plugin } from '@pinion/core';
 import { ApDevice, type MatrixIndices } from './device.js';
 import { ApMachine, type ApMachineOptions } from './machine.js';
 import { quirkSet } from './quirks.js';
@@ -34,4 +34,10 @@ export function createApDriver(options: ApDriverOptions) {
       return device;
     },
   });
+}
+
+/** The driver as a plugin. @throws as `createApDriver`. */
+export function ap(options: ApDriverOptions): Plugin {
+  const driver = createApDriver(options);
+  return definePlugin({ name: 'ap', core: '^0.1', register: (scope) => scope.vendorDriver(driver) });
 }

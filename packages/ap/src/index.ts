@@ -1,5 +1,5 @@
 export { AP_IRQ, ApDevice, type MatrixIndices, type PqapResult } from './device.js';
-export { type ApDriverOptions, createApDriver } from './driver.js';
+export { type ApDriverOptions, ap, createApDriver } from './driver.js';
 export { errors } from './errors.js';
 export type { ApGuest, ApInterrupt } from './interrupts.js';
 export type { ApCard, ApMachineOptions } from './machine.js';
