@@ -1,1 +1,30 @@
-export {};
+export { MAX_JOB_DWORDS } from './command-streamer.js';
+export {
+  type BlitSurface,
+  type Depth,
+  miBatchBufferEnd,
+  miBatchBufferStart,
+  miFlushStore,
+  miNoop,
+  miStoreDword,
+  miUserInterrupt,
+  type Rect,
+  xyColorBlt,
+  xySetupClip,
+  xySrcCopyBlt,
+} from './commands.js';
+export { GvtDevice, type GvtDeviceParts, type GvtStats } from './device.js';
+export type { Frame } from './display.js';
+export { DmaCache, type Leftover, SIZE_2M, SIZE_4K } from './dma-cache.js';
+export { createGvtDriver, type GvtDriver, type GvtOptions } from './driver.js';
+export { gvtErrors } from './errors.js';
+export type { GraphicsFault, Source } from './faults.js';
+export type { HostEntry } from './ggtt.js';
+export type { HypervisorBackend } from './hypervisor/backend.js';
+export { KvmBackend, type KvmBackendParts, type LeftoverReport } from './hypervisor/kvm.js';
+export { GVT_QUIRKS, type GvtQuirk, NO_QUIRKS, type Quirks } from './quirks.js';
+export * from './regs.js';
+export type { RingState } from './ring.js';
+export { type RasterOperation, rasterOperation } from './rop.js';
+export { xTileOffset, yTileOffset } from './surface.js';
+export { describeType, GpuResources, type Slice, VGPU_TYPES, type VgpuResources, type VgpuType } from './types.js';

@@ -1,0 +1,64 @@
+import { defineDriver, type PinningDeviceContext, type PinningDriver } from '@pinion/core';
+import { GvtDevice } from './device.js';
+import { gvtErrors } from './errors.js';
+import type { LeftoverReport } from './hypervisor/kvm.js';
+import { GVT_QUIRKS, type GvtQuirk } from './quirks.js';
+import { describeType, GpuResources } from './types.js';
+
+const MB = 1024 * 1024;
+
+/** The GPU that a driver shares out. */
+export interface GvtOptions {
+  /** Size of BAR2 in MB: 256, 512, 1024 or 2048. Default 512. It decides which types there are and how many. */
+  readonly apertureMb?: number;
+  /** Historical mistakes to make; default none. See GVT_QUIRKS. */
+  readonly quirks?: readonly GvtQuirk[];
+  /** Hears what was still mapped when a vGPU closed or was reset; the log has it too. */
+  readonly onLeftovers?: (report: LeftoverReport) => void;
+}
+
+/** The driver, and a way to its devices: what a screen or a printout needs and a region does not show. */
+export interface GvtDriver extends PinningDriver {
+  /** The vGPU of that name while it exists. */
+  device(name: string): GvtDevice | undefined;
+  available(type: string): number;
+}
+
+/**
+ * The vendor driver for one GPU (one parent): its vGPUs share its aperture, its graphics address space and its fences. Types:
+ * `V5_1`, `V5_2`, `V5_4`, `V5_8`, as far as the aperture allows them.
+ * @throws PinionError GVT_BAD_APERTURE, GVT_UNKNOWN_QUIRK (EINVAL).
+ */
+export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
+  const { apertureMb = 512, quirks = [], onLeftovers } = options;
+  const gpu = new GpuResources(apertureMb);
+  for (const quirk of quirks) if (!Object.hasOwn(GVT_QUIRKS, quirk)) throw gvtErrors.UNKNOWN_QUIRK({ quirk });
+  const devices = new Map<string, GvtDevice>();
+
+  const create = (context: PinningDeviceContext): GvtDevice => {
+    const resources = gpu.take(context.type);
+    const device = new GvtDevice({
+      context,
+      resources,
+      apertureBytes: apertureMb * MB,
+      quirks: new Set(quirks),
+      onLeftovers,
+      onRemove: () => {
+        gpu.give(resources);
+        devices.delete(context.name);
+      },
+    });
+    devices.set(context.name, device);
+    return device;
+  };
+
+  return defineDriver({
+    name: 'gvt',
+    deviceApi: 'vfio-pci',
+    types: gpu.types.map(describeType),
+    pins: true,
+    available: (type: string) => gpu.available(type),
+    device: (name: string) => devices.get(name),
+    create,
+  });
+}

@@ -1,0 +1,93 @@
+import { catalogue, formatRange, hex } from '@pinion/core';
+
+interface Where {
+  readonly device: string;
+  readonly offset: number;
+  readonly length: number;
+}
+interface Span {
+  readonly first: number;
+  readonly last: number;
+}
+
+const span = ({ first, last }: Span): string => `[${hex(first)}, ${hex(last)}]`;
+
+/** Everything this driver refuses. Errnos are those of the i915 GVT-g functions named in each docstring. */
+export const gvtErrors = catalogue('GVT', {
+  BAD_APERTURE: [
+    'EINVAL',
+    (d: { apertureMb: number }) => `a GPU has an aperture of 256, 512, 1024 or 2048 MB, not ${d.apertureMb} MB`,
+  ],
+  UNKNOWN_QUIRK: ['EINVAL', (d: { quirk: string }) => `'${d.quirk}' is no quirk of this driver; see GVT_QUIRKS`],
+  UNKNOWN_TYPE: [
+    'EINVAL',
+    (d: { type: string; offered: string }) => `type '${d.type}' is not offered; there are ${d.offered}`,
+  ],
+  NO_SPACE: [
+    'ENOSPC',
+    (d: { type: string; what: string }) =>
+      `no vGPU of type '${d.type}' fits: ${d.what} is used up; remove another vGPU first`,
+  ],
+  NOT_OPEN: ['EINVAL', (d: { device: string }) => `vGPU ${d.device} is not open, so it cannot map guest pages`],
+  NO_HANDLE: ['ENODEV', (d: { device: string }) => `vGPU ${d.device} is not open, so it holds no mapping to pin`],
+  BAD_PAGE_SIZE: ['EINVAL', (d: { size: number }) => `a guest page is mapped as 4096 or 2097152 bytes, not ${d.size}`],
+  NOT_CONTIGUOUS: [
+    'EINVAL',
+    (d: { first: number; last: number }) =>
+      `guest pages ${formatRange(d)} are not one run of host pages; map them as 4 KiB pages`,
+  ],
+  DMA_UNKNOWN: ['ENOMEM', (d: { dma: number }) => `no mapping has the DMA frame ${hex(d.dma)}, so it cannot be pinned`],
+  OUT_OF_REGION: [
+    'EINVAL',
+    (d: Where & { index: number }) =>
+      `access to ${d.length} bytes at ${hex(d.offset)} is outside region ${d.index} of vGPU ${d.device}`,
+  ],
+  REGION_FAULT: [
+    'EFAULT',
+    (d: Where) => `access to ${d.length} bytes at ${hex(d.offset)} of BAR0 of vGPU ${d.device} failed`,
+  ],
+  GGTT_ACCESS: [
+    'EINVAL',
+    (d: { offset: number; length: number }) =>
+      `a GGTT entry is accessed by 4 or 8 aligned bytes, not ${d.length} at ${hex(d.offset)}`,
+  ],
+  CONFIG_ACCESS: [
+    'EINVAL',
+    (d: { offset: number; length: number }) =>
+      `config space is written by at most 4 bytes at a time, not ${d.length} at ${hex(d.offset)}`,
+  ],
+  FOREIGN_APERTURE: [
+    'EINVAL',
+    (d: Where) =>
+      `${d.length} bytes at ${hex(d.offset)} of BAR2 are not inside the aperture slice of vGPU ${d.device}; see PVINFO`,
+  ],
+  BAD_RING: ['EINVAL', (d: { what: string }) => `ring buffer refused: ${d.what}`],
+  BAD_COMMAND: [
+    'EINVAL',
+    (d: { header: number; address: number; what: string }) =>
+      `command ${hex(d.header)} at ${hex(d.address)} refused: ${d.what}`,
+  ],
+  BAD_ADDRESS: [
+    'EFAULT',
+    (d: Span & { what: string }) => `${d.what} ${span(d)} is not inside the graphics memory of this vGPU`,
+  ],
+  BLIT_TOO_BIG: [
+    'EFAULT',
+    (d: { bytes: number; most: number }) => `a blit of ${d.bytes} bytes; at most ${d.most} are allowed`,
+  ],
+  BATCH_TOO_DEEP: ['EINVAL', (d: { address: number }) => `batch at ${hex(d.address)} nests deeper than two levels`],
+  JOB_TOO_LONG: [
+    'E2BIG',
+    (d: { most: number }) => `a batch ran over ${d.most} dwords without reaching its end; engine stopped`,
+  ],
+  BAD_PLANE: ['EINVAL', (d: { what: string }) => `the primary plane cannot be shown: ${d.what}`],
+  PLANE_RANGE: [
+    'EFAULT',
+    (d: Span) => `the primary plane's surface ${span(d)} is not inside the graphics memory of this vGPU`,
+  ],
+  MSI_CONTROL: [
+    'EINVAL',
+    (d: { control: number }) =>
+      `MSI control ${hex(d.control)} is more than one plain 32-bit message; no interrupt sent`,
+  ],
+});
