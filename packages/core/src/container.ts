@@ -123,8 +123,9 @@ export class Container {
     throw failure;
   }
 
-  /** VFIO_IOMMU_MAP_DMA, as the ioctl. @throws CORE_NO_IOMMU (EINVAL), CORE_REENTRY (EBUSY), the backend's. */
+  /** VFIO_IOMMU_MAP_DMA, as the ioctl. @throws CORE_FILE_CLOSED (EBADF), CORE_REENTRY (EBUSY), CORE_NO_IOMMU (EINVAL), the backend's. */
   map(request: MapRequest, caller: Task = this.opener): void {
+    this.checkOpen();
     this.#runtime.guard.refuseInside('map', ['dmaUnmap']);
     this.requireBackend('map').map(request, caller);
   }
@@ -138,9 +139,11 @@ export class Container {
 
   /**
    * VFIO_IOMMU_UNMAP_DMA, as the ioctl. Waits for the drivers' `dmaUnmap` duties.
-   * @throws CORE_NO_IOMMU (EINVAL), CORE_REENTRY (EBUSY), CORE_CALLBACK_FAILED (EIO), CORE_CALLBACK_TIMEOUT (ETIMEDOUT), the backend's.
+   * @throws CORE_FILE_CLOSED (EBADF), CORE_REENTRY (EBUSY), CORE_NO_IOMMU (EINVAL), CORE_CALLBACK_FAILED (EIO),
+   * CORE_CALLBACK_TIMEOUT (ETIMEDOUT), the backend's.
    */
   async unmap(request: UnmapRequest, caller: Task = this.opener): Promise<UnmapResult> {
+    this.checkOpen();
     this.#runtime.guard.refuseInside('unmap', ['dmaUnmap']);
     return this.requireBackend('unmap').unmap(request, caller);
   }
@@ -155,11 +158,15 @@ export class Container {
     return this.unmap({ flags: UNMAP_FLAG.ALL, iova: 0n, size: 0n }, caller);
   }
 
+  /** VFIO_IOMMU_GET_INFO. @throws CORE_FILE_CLOSED (EBADF), CORE_NO_IOMMU (EINVAL), the backend's. */
   info(argsz?: number): InfoResult {
+    this.checkOpen();
     return this.requireBackend('info').info(argsz);
   }
 
+  /** VFIO_IOMMU_DIRTY_PAGES. @throws CORE_FILE_CLOSED (EBADF), CORE_NO_IOMMU (EINVAL), CORE_NOT_SUPPORTED (ENOTTY), the backend's. */
   dirty(request: DirtyRequest): void {
+    this.checkOpen();
     const backend = this.requireBackend('dirty pages');
     if (backend.dirty === undefined) throw this.#notSupported('dirty pages');
     backend.dirty(request);

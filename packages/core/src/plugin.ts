@@ -26,7 +26,8 @@ export interface Plugin {
   readonly name: string;
   /** Which core it was made for, as a caret range: `^0.1`. */
   readonly core: string;
-  register(scope: PluginScope): void;
+  /** Registers everything. A throw or a rejection undoes what it did. */
+  register(scope: PluginScope): void | Promise<void>;
 }
 
 /** Freezes a plugin after looking at its shape. @throws CORE_BAD_PLUGIN (EINVAL). */
@@ -49,7 +50,7 @@ export async function registerPlugin(scope: Scope, plugin: Plugin, teardown: Tea
     throw coreErrors.PLUGIN_VERSION({ plugin: plugin.name, wanted: plugin.core, core: CORE_VERSION });
   }
   try {
-    plugin.register(pluginScope(scope, plugin.name, own));
+    await plugin.register(pluginScope(scope, plugin.name, own));
   } catch (cause) {
     await own.run();
     throw cause;
