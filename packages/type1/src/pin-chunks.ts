@@ -60,6 +60,11 @@ export class PinChunks {
     return found.sort((a, b) => a - b);
   }
 
+  /** Chunks whose leaf has fewer than `live` pins. */
+  below(live: number): number[] {
+    return [...this.leaves].filter(([, leaf]) => leaf.live < live).map(([chunk]) => chunk);
+  }
+
   /** 24 bytes stand for a leaf's entry in the map. */
   byteSize(): number {
     let bytes = this.spare?.byteSize() ?? 0;

@@ -108,6 +108,26 @@ export class PinHash {
     return this.high === undefined ? low : low + (this.high[slot] ?? 0) * HIGH;
   }
 
+  /** The same entries in a table of another capacity. */
+  resized(capacity: number): PinHash {
+    const to = new PinHash(capacity);
+    if (this.high !== undefined) to.high = new Uint32Array(capacity);
+    const { words } = this;
+    const mask = capacity - 1;
+    for (let from = 0; from < words.length; from += STRIDE) {
+      if (words[from + COUNT] === 0) continue;
+      let slot = scatter(words[from] ?? 0) >>> to.shift;
+      while (to.words[slot * STRIDE + COUNT] !== 0) slot = (slot + 1) & mask;
+      const at = slot * STRIDE;
+      to.words[at] = words[from] ?? 0;
+      to.words[at + COUNT] = words[from + COUNT] ?? 0;
+      to.words[at + LOW] = words[from + LOW] ?? 0;
+      if (this.high !== undefined && to.high !== undefined) to.high[slot] = this.high[from / STRIDE] ?? 0;
+    }
+    to.live = this.live;
+    return to;
+  }
+
   byteSize(): number {
     return this.words.byteLength + (this.high?.byteLength ?? 0);
   }

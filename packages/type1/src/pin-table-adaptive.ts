@@ -7,7 +7,7 @@ import { checkPin, type PinTable, type PinVisitor } from './pin-table.js';
 
 /** Pins in a 512-page chunk from which on a leaf is smaller than hash slots: 4096 bytes / 128 = 32 each. */
 const CROWDED = 128;
-/** Pins below which a leaf goes back to the hash: at 64 it costs as much as the kernel's tree, 64 bytes each. */
+/** Pins per leaf, over all leaves, below which thin leaves go back to the hash: 64 bytes each, as in the kernel's tree. */
 const THIN = 64;
 /** A chunk beside one with this many pins gets its leaf at once: pins that walk through a mapping skip the hash. */
 const FULL_ENOUGH = 384;
@@ -175,42 +175,34 @@ export class AdaptivePinTable implements PinTable {
   /** The hash is full: chunks that got crowded move to leaves, what remains gets a hash of the right size. */
   private rebalance(hash: PinHash): void {
     const crowded = crowdedChunks(hash);
-    if (crowded.length > 0) {
-      this.dense ??= new PinChunks(this.npages);
-      for (const chunk of crowded) this.dense.make(chunk);
+    if (crowded.length === 0) {
+      this.hash = hash.resized(capacityFor(hash.live));
+      return;
     }
-    const remain = crowded.length === 0 ? hash.live : this.countWithoutLeaf(hash);
-    const fresh = this.rebuild(hash, capacityFor(remain));
-    this.hash = remain === 0 ? undefined : fresh;
+    this.dense ??= new PinChunks(this.npages);
+    for (const chunk of crowded) this.dense.make(chunk);
+    const rest = this.withoutCrowded(hash, this.dense);
+    this.hash = rest.live === 0 ? undefined : rest.resized(capacityFor(rest.live));
   }
 
-  private countWithoutLeaf(hash: PinHash): number {
-    let count = 0;
-    for (let slot = 0; slot < hash.capacity; slot++) {
-      if (hash.referencesAt(slot) !== 0 && this.dense?.leafOf(hash.pageAt(slot)) === undefined) count++;
-    }
-    return count;
-  }
-
-  /** Copies every entry to the leaf of its chunk, or into a new hash of `capacity` slots. */
-  private rebuild(hash: PinHash, capacity: number): PinHash {
-    const fresh = new PinHash(capacity);
-    const { dense } = this;
+  /** Copies every entry to the leaf of its chunk if there is one, else into a new hash. */
+  private withoutCrowded(hash: PinHash, dense: PinChunks): PinHash {
+    const rest = new PinHash(hash.capacity);
     for (let slot = 0; slot < hash.capacity; slot++) {
       const references = hash.referencesAt(slot);
       if (references === 0) continue;
       const page = hash.pageAt(slot);
-      const leaf = dense?.leafOf(page);
+      const leaf = dense.leafOf(page);
       if (leaf !== undefined) leaf.insert(page & CHUNK_MASK, hash.frameAt(slot), references);
-      else fresh.insert(page, hash.frameAt(slot), references);
+      else rest.insert(page, hash.frameAt(slot), references);
     }
-    return fresh;
+    return rest;
   }
 
   /** The hash, with room for `count` more. */
   private reserve(count: number): PinHash {
     let hash = this.hash ?? new PinHash(MIN_HASH);
-    if ((hash.live + count) * 4 > hash.capacity * 3) hash = this.rebuild(hash, capacityFor(hash.live + count));
+    if ((hash.live + count) * 4 > hash.capacity * 3) hash = hash.resized(capacityFor(hash.live + count));
     this.hash = hash;
     return hash;
   }
@@ -221,7 +213,7 @@ export class AdaptivePinTable implements PinTable {
     this.releasedPfn = leaf.frameAt(page & CHUNK_MASK);
     this.pages--;
     if (leaf.live === 0) this.dropLeaf(page >> CHUNK_BITS);
-    else if (leaf.live === THIN - 1) this.thinOut(page >> CHUNK_BITS);
+    else if (leaf.live < THIN) this.thinOut();
     return left;
   }
 
@@ -231,13 +223,15 @@ export class AdaptivePinTable implements PinTable {
     if (this.dense.size === 0) this.withoutLeaves();
   }
 
-  /** The chunk and those beside it that were foreseen to fill up but did not go back to the hash. */
-  private thinOut(chunk: number): void {
-    for (const each of [chunk - 1, chunk, chunk + 1]) {
-      const live = this.dense?.at(each)?.live ?? THIN;
-      if (live < THIN) this.demote(each);
-    }
-    if (this.dense?.size === 0) this.withoutLeaves();
+  /**
+   * When leaves are thin on average, those below twice the average go: at least half of them, so that looking at all of
+   * them is paid for. A leaf that drains while the others are full stays until it is empty.
+   */
+  private thinOut(): void {
+    const { dense } = this;
+    if (dense === undefined || this.pages - (this.hash?.live ?? 0) >= dense.size * THIN) return;
+    for (const chunk of dense.below(2 * THIN)) this.demote(chunk);
+    if (dense.size === 0) this.withoutLeaves();
   }
 
   private demote(chunk: number): void {
@@ -270,7 +264,7 @@ export class AdaptivePinTable implements PinTable {
       }
       this.hash = undefined;
     } else if (hash.capacity > MIN_HASH && hash.live * 8 < hash.capacity) {
-      this.hash = this.rebuild(hash, capacityFor(hash.live));
+      this.hash = hash.resized(capacityFor(hash.live));
     }
   }
 

@@ -1,0 +1,228 @@
+import type { IovaFrame } from '@pinion/core';
+import type { Mapping } from './mapping.js';
+
+/** One past the last frame: sums of a frame and a count wrap here to 0, as bytes do at 2^64. */
+const WRAP = 2 ** 52;
+
+interface Node {
+  readonly mapping: Mapping;
+  red: boolean;
+  parent: Node | undefined;
+  left: Node | undefined;
+  right: Node | undefined;
+}
+
+/** First frame after a mapping; 0 for one that ends at 2^64: the mistake this tree is about. */
+const endOf = ({ mapping }: Node): number => (mapping.last + 1) % WRAP;
+
+/**
+ * Mappings in a red-black tree that is searched with ends which wrap to 0 at 2^64 (quirk top-mapping-invisible). What can
+ * be found then depends on where a mapping stands in the tree, so the balancing is the textbook's, step by step; speed does not matter here.
+ * Source: vfio_find_dma(), vfio_find_dma_first_node(), vfio_link_dma() before 6.18.
+ */
+export class KernelDmaTree {
+  #root: Node | undefined;
+  readonly #nodes = new Map<Mapping, Node>();
+
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  find(frame: IovaFrame): Mapping | undefined {
+    return this.findOverlap(frame, frame);
+  }
+
+  findOverlap(first: IovaFrame, last: IovaFrame): Mapping | undefined {
+    const end = (last + 1) % WRAP;
+    let node = this.#root;
+    while (node !== undefined) {
+      if (end <= node.mapping.first) node = node.left;
+      else if (first >= endOf(node)) node = node.right;
+      else return node.mapping;
+    }
+    return undefined;
+  }
+
+  /** `all`: the request is the whole space less one byte, whose end does not wrap. */
+  firstInside(first: IovaFrame, last: IovaFrame, all: boolean): Mapping | undefined {
+    let node = this.#root;
+    let found: Mapping | undefined;
+    while (node !== undefined) {
+      if (first >= endOf(node)) {
+        node = node.right;
+        continue;
+      }
+      found = node.mapping;
+      if (first >= node.mapping.first) break;
+      node = node.left;
+    }
+    const end = all ? WRAP : (last + 1) % WRAP;
+    return found !== undefined && found.first >= end ? undefined : found;
+  }
+
+  first(): Mapping | undefined {
+    return this.#root === undefined ? undefined : lowest(this.#root).mapping;
+  }
+
+  after(mapping: Mapping): Mapping | undefined {
+    let node = this.#nodes.get(mapping);
+    if (node?.right !== undefined) return lowest(node.right).mapping;
+    while (node?.parent !== undefined && node === node.parent.right) node = node.parent;
+    return node?.parent?.mapping;
+  }
+
+  /** A new mapping is linked while its size still is 0, so equal addresses go to the left. */
+  insert(mapping: Mapping): void {
+    let parent: Node | undefined;
+    let left = false;
+    for (let at = this.#root; at !== undefined; at = left ? at.left : at.right) {
+      parent = at;
+      left = mapping.first <= at.mapping.first;
+    }
+    const node: Node = { mapping, red: true, parent, left: undefined, right: undefined };
+    this.#nodes.set(mapping, node);
+    if (parent === undefined) this.#root = node;
+    else if (left) parent.left = node;
+    else parent.right = node;
+    this.#balanceInsert(node);
+  }
+
+  remove(mapping: Mapping): void {
+    const node = this.#nodes.get(mapping);
+    if (node === undefined) return;
+    this.#nodes.delete(mapping);
+    if (node.left !== undefined && node.right !== undefined) this.#removeInner(node, node.left, node.right);
+    else this.#removeOuter(node);
+  }
+
+  #balanceInsert(start: Node): void {
+    let node = start;
+    for (let parent = node.parent; parent?.red === true; parent = node.parent) {
+      const grand = parent.parent;
+      if (grand === undefined) break;
+      const onLeft = parent === grand.left;
+      const uncle = onLeft ? grand.right : grand.left;
+      if (uncle?.red === true) {
+        parent.red = false;
+        uncle.red = false;
+        grand.red = true;
+        node = grand;
+        continue;
+      }
+      if (node === (onLeft ? parent.right : parent.left)) {
+        this.#rotate(parent, onLeft);
+        parent = node;
+      }
+      parent.red = false;
+      grand.red = true;
+      this.#rotate(grand, !onLeft);
+      break;
+    }
+    if (this.#root !== undefined) this.#root.red = false;
+  }
+
+  /** A node with at most one child: the child takes its place. */
+  #removeOuter(node: Node): void {
+    const child = node.left ?? node.right;
+    const { parent } = node;
+    const onLeft = parent?.left === node;
+    this.#replace(node, child);
+    if (child !== undefined) child.red = false;
+    else if (!node.red && parent !== undefined) this.#balanceRemove(parent, onLeft);
+  }
+
+  /** A node with two children: the next higher one takes its place and its colour. */
+  #removeInner(node: Node, left: Node, right: Node): void {
+    const next = lowest(right);
+    const wasRed = next.red;
+    const child = next.right;
+    const direct = next === right;
+    const gap = direct ? next : next.parent;
+    if (!direct) {
+      this.#replace(next, child);
+      next.right = right;
+      right.parent = next;
+    }
+    this.#replace(node, next);
+    next.left = left;
+    left.parent = next;
+    next.red = node.red;
+    if (child !== undefined) child.red = false;
+    else if (!wasRed && gap !== undefined) this.#balanceRemove(gap, !direct);
+  }
+
+  /** One side of `parent` is a black node short. */
+  #balanceRemove(start: Node, startOnLeft: boolean): void {
+    let parent: Node | undefined = start;
+    let onLeft = startOnLeft;
+    while (parent !== undefined) {
+      let sibling: Node | undefined = onLeft ? parent.right : parent.left;
+      if (sibling?.red === true) {
+        sibling.red = false;
+        parent.red = true;
+        this.#rotate(parent, onLeft);
+        sibling = onLeft ? parent.right : parent.left;
+      }
+      if (sibling === undefined) return;
+      if (sibling.left?.red !== true && sibling.right?.red !== true) {
+        sibling.red = true;
+        if (parent.red) {
+          parent.red = false;
+          return;
+        }
+        onLeft = parent.parent?.left === parent;
+        parent = parent.parent;
+        continue;
+      }
+      this.#borrow(parent, sibling, onLeft);
+      return;
+    }
+  }
+
+  /** A red child of the sibling makes up for the missing black node. */
+  #borrow(parent: Node, sibling: Node, onLeft: boolean): void {
+    let donor = sibling;
+    const far = onLeft ? sibling.right : sibling.left;
+    const near = onLeft ? sibling.left : sibling.right;
+    if (far?.red !== true && near !== undefined) {
+      near.red = false;
+      sibling.red = true;
+      this.#rotate(sibling, !onLeft);
+      donor = near;
+    }
+    donor.red = parent.red;
+    parent.red = false;
+    const outer = onLeft ? donor.right : donor.left;
+    if (outer !== undefined) outer.red = false;
+    this.#rotate(parent, onLeft);
+  }
+
+  /** Rotates `node` down to the left (its right child comes up) or to the right. */
+  #rotate(node: Node, left: boolean): void {
+    const up = left ? node.right : node.left;
+    if (up === undefined) return;
+    const inner = left ? up.left : up.right;
+    if (left) node.right = inner;
+    else node.left = inner;
+    if (inner !== undefined) inner.parent = node;
+    this.#replace(node, up);
+    if (left) up.left = node;
+    else up.right = node;
+    node.parent = up;
+  }
+
+  /** Puts `next` where `node` is for its parent. */
+  #replace(node: Node, next: Node | undefined): void {
+    const { parent } = node;
+    if (parent === undefined) this.#root = next;
+    else if (parent.left === node) parent.left = next;
+    else parent.right = next;
+    if (next !== undefined) next.parent = parent;
+  }
+}
+
+function lowest(from: Node): Node {
+  let node = from;
+  while (node.left !== undefined) node = node.left;
+  return node;
+}
