@@ -135,3 +135,18 @@ test('frame numbers are never used twice', async () => {
   await task.exit();
   assert.equal(os.leaks().livePages, 0);
 });
+
+test('buffers are let go with the last page in them, also when that is a pinned one', async () => {
+  const os = new SimulatedOs();
+  const empty = os.host.bufferBytes;
+  const task = os.spawn();
+  const vaddr = task.memory.mmap({ size: 0x400000n });
+  assert.equal(os.host.bufferBytes, empty);
+  const pfn = task.memory.pinPage(vaddrFrame(vaddr), true);
+  task.memory.poke(vaddr + 0x200000n, new Uint8Array(1));
+  assert.equal(os.host.bufferBytes, empty + 0x400000);
+  await task.exit();
+  assert.equal(os.host.bufferBytes, empty + 0x200000);
+  os.host.unpinPage(pfn, true);
+  assert.equal(os.host.bufferBytes, empty);
+});

@@ -130,6 +130,18 @@ test('a child inherits limits, capabilities and places, but nothing locked and n
   assert.deepEqual(os.leaks(), NOTHING);
 });
 
+test('a child maps where its parent would have, not where something was unmapped', async () => {
+  const { os, task } = start();
+  const gone = task.memory.mmap({ size: PAGE });
+  task.memory.munmap(gone, PAGE);
+  const child = task.fork();
+  const [inChild, inParent] = [child.memory.mmap({ size: PAGE }), task.memory.mmap({ size: PAGE })];
+  assert.deepEqual([inChild, inChild > gone], [inParent, true]);
+  await child.exit();
+  await task.exit();
+  assert.deepEqual(os.leaks(), NOTHING);
+});
+
 test('exit: the memory is gone before the first file is released', async () => {
   const { os, task } = start();
   const vaddr = task.memory.mmap({ size: 4n * PAGE });

@@ -1,4 +1,4 @@
-import { asPfn, type HostMemory, type PageClass, type Pfn } from '@pinion/core';
+import { asPfn, type HostMemory, PAGE_SIZE, type PageClass, type Pfn } from '@pinion/core';
 import { simErrors } from '../errors.js';
 import { Piece } from './piece.js';
 
@@ -48,6 +48,11 @@ export class SimulatedHost implements HostMemory {
   /** References taken by pins and not given back, over all pages. */
   get pinnedPages(): number {
     return this.#pinnedPages;
+  }
+
+  /** Bytes of the buffers behind all frames that may still become or be pages; grows and shrinks by whole pieces. */
+  get bufferBytes(): number {
+    return [...new Set(this.#blocks.values())].reduce((sum, piece) => sum + piece.count * PAGE_SIZE, 0);
   }
 
   /** References that pins hold on one page. @throws PinionError SIM_NO_SUCH_PAGE (EFAULT). */
