@@ -4,5 +4,6 @@ export * from './os/file.js';
 export * from './os/host.js';
 export * from './os/memory-object.js';
 export * from './os/mm.js';
+export * from './os/mm-requests.js';
 export * from './os/os.js';
 export * from './os/task.js';

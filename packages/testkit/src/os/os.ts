@@ -1,6 +1,7 @@
 import { type HostOptions, SimulatedHost } from './host.js';
 import { type Fill, MemoryObject } from './memory-object.js';
-import type { MmOptions, SimulatedMm } from './mm.js';
+import type { SimulatedMm } from './mm.js';
+import type { MmOptions } from './mm-requests.js';
 import { SimulatedTask, type TaskRequest, type TaskWorld } from './task.js';
 
 export interface OsOptions extends HostOptions, MmOptions {}

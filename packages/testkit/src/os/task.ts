@@ -2,7 +2,8 @@ import { PAGE_SIZE, type Task, Teardown } from '@pinion/core';
 import { simErrors } from '../errors.js';
 import { type Release, SimulatedFile } from './file.js';
 import type { SimulatedHost } from './host.js';
-import { type LockLimits, type MmOptions, SimulatedMm } from './mm.js';
+import { SimulatedMm } from './mm.js';
+import type { LockLimits, MmOptions } from './mm-requests.js';
 
 /** RLIMIT_MEMLOCK of a fresh Linux process, bytes. */
 export const DEFAULT_LOCK_BYTES = 8 * 1024 * 1024;
