@@ -77,7 +77,7 @@ export class Device {
    */
   async open(): Promise<void> {
     this.#runtime.guard.refuseInside(`open of device ${this.name}`, ['open', 'close', 'reset', 'dmaUnmap']);
-    await this.#lock.run(() => this.#open());
+    await this.#alone(() => this.#open());
   }
 
   /**
@@ -86,13 +86,13 @@ export class Device {
    */
   async close(): Promise<void> {
     this.#runtime.guard.refuseInside(`close of device ${this.name}`, ['open', 'close', 'reset', 'dmaUnmap']);
-    await this.#lock.run(() => this.#close());
+    await this.#alone(() => this.#close());
   }
 
   /** VFIO_DEVICE_RESET. @throws CORE_NO_RESET (ENOTTY), CORE_NOT_OPEN (EINVAL), the driver's. */
   async reset(): Promise<void> {
     this.#runtime.guard.refuseInside(`reset of device ${this.name}`, ['open', 'close', 'reset', 'dmaUnmap']);
-    await this.#lock.run(async () => {
+    await this.#alone(async () => {
       this.#checkOpen('reset');
       const ops = this.ops;
       if (ops.reset === undefined) throw coreErrors.NO_RESET({ device: this.name });
@@ -156,7 +156,7 @@ export class Device {
     this.#runtime.publish('device:requested', { device: this.name, driver: this.driver, count });
   }
 
-  /** Settles at the last close, or after the interval. */
+  /** Settles when nobody has the device open or is about to, or after the interval. */
   #waitForClose(): Promise<void> {
     return new Promise((resolve) => {
       const done = (): void => {
@@ -215,7 +215,15 @@ export class Device {
   #closed(): void {
     this.#openCount = 0;
     this.group.dropUser();
-    for (const waiter of [...this.#closeWaiters]) waiter();
+  }
+
+  /** Runs a section with no other one of this device beside it; then whoever waits for an idle device may look. */
+  async #alone(section: () => Promise<void>): Promise<void> {
+    try {
+      await this.#lock.run(section);
+    } finally {
+      if (!this.#lock.busy && this.#openCount === 0) for (const waiter of [...this.#closeWaiters]) waiter();
+    }
   }
 
   /** Verifies the duty of `close`. @returns the error to throw if pins were left. */

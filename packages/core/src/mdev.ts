@@ -1,9 +1,11 @@
 import { Device } from './device.js';
+import type { Duty } from './duty-guard.js';
 import { coreErrors } from './errors.js';
 import { Group } from './group.js';
 import type { Runtime } from './runtime.js';
 import type { DeviceOps, MdevTypeInfo, VendorDriver } from './vendor-driver.js';
 
+const DUTIES: readonly Duty[] = ['create', 'open', 'close', 'reset', 'remove', 'dmaUnmap'];
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 /** One mediated device: a device in a group of its own. Source: struct mdev_device. */
@@ -13,6 +15,7 @@ export class Mdev {
   readonly parent: MdevParent;
   readonly device: Device;
   #state: 'creating' | 'active' | 'removing' | 'gone' = 'creating';
+  #removal: Promise<void> | undefined;
 
   constructor(parent: MdevParent, type: string, device: Device) {
     this.parent = parent;
@@ -36,14 +39,31 @@ export class Mdev {
 
   /**
    * Removes the device: asks its users every 10 s until all closed it, then runs the driver's `remove` and gives the instance
-   * back. Somebody else removing it already is success. @throws CORE_MDEV_GONE (ENODEV), CORE_MDEV_NOT_ACTIVE (EAGAIN).
+   * back. Somebody else removing it already is success.
+   * @throws CORE_MDEV_GONE (ENODEV), CORE_MDEV_NOT_ACTIVE (EAGAIN), CORE_REENTRY (EBUSY) from inside a duty.
    */
   async remove(): Promise<void> {
     if (this.#state === 'removing') return;
     if (this.#state === 'gone') throw coreErrors.MDEV_GONE({ uuid: this.uuid });
     if (this.#state === 'creating') throw coreErrors.MDEV_NOT_ACTIVE({ uuid: this.uuid });
+    this.#removal = this.#remove();
+    await this.#removal;
+  }
+
+  /** Removes the device, or waits until whoever is removing it has done so. */
+  async removeOrJoin(): Promise<void> {
+    await (this.#removal ?? this.remove());
+  }
+
+  async #remove(): Promise<void> {
     this.#state = 'removing';
-    await this.device.unregister();
+    try {
+      await this.device.unregister();
+    } catch (refusal) {
+      this.#state = 'active';
+      this.#removal = undefined;
+      throw refusal;
+    }
     this.#state = 'gone';
     await this.parent.removed(this);
   }
@@ -68,6 +88,7 @@ export class MdevParent {
   readonly #creating = new Set<string>();
   readonly #idle = new Set<() => void>();
   #left: number;
+  #unregistration: Promise<void> | undefined;
   #state: 'registered' | 'unregistering' | 'gone' = 'registered';
 
   constructor(name: string, driver: VendorDriver, registry: MdevRegistry) {
@@ -126,14 +147,26 @@ export class MdevParent {
   }
 
   /**
-   * Takes the parent away: waits for creations under way, refuses new ones, removes every child (each blocks until its users
-   * closed it). Source: mdev_unregister_parent().
+   * Takes the parent away: waits for creations and removals under way, refuses new ones, removes every child (each blocks
+   * until its users closed it). @throws CORE_REENTRY (EBUSY) from inside a duty, CORE_PARENT_GONE (ENODEV).
+   * Source: mdev_unregister_parent().
    */
   async unregister(): Promise<void> {
+    this.#registry.runtime.guard.refuseInside(`unregistration of parent ${this.name}`, DUTIES);
     if (this.#state !== 'registered') throw coreErrors.PARENT_GONE({ parent: this.name });
+    this.#unregistration = this.#unregister();
+    await this.#unregistration;
+  }
+
+  /** Unregisters, or waits until whoever does so is done. */
+  async unregisterOrJoin(): Promise<void> {
+    await (this.#unregistration ?? this.unregister());
+  }
+
+  async #unregister(): Promise<void> {
     this.#state = 'unregistering';
     while (this.#creating.size > 0) await this.#creationSettled();
-    await Promise.all([...this.#mdevs.values()].map((mdev) => mdev.remove()));
+    await Promise.all([...this.#mdevs.values()].map((mdev) => mdev.removeOrJoin()));
     this.#state = 'gone';
     this.#registry.runtime.publish('parent:unregistered', { parent: this.name, driver: this.driver.name });
   }

@@ -181,7 +181,7 @@ export class Mediator {
     const steps = new Teardown();
     steps.defer(() => endScope(this.#scope));
     steps.defer(() => this.#teardown.run());
-    for (const parent of this.#parents.values()) steps.defer(() => parent.unregister());
+    for (const parent of this.#parents.values()) steps.defer(() => parent.unregisterOrJoin());
     for (const container of this.#containers) if (!container.closed) steps.defer(() => container.close());
     for (const group of this.#groups.values()) this.#deferGroup(group, steps);
     await steps.run();
