@@ -19,7 +19,7 @@ const IO = { INDEX: 0, SIZE: 124, ORB: 0, SCSW: 12, IRB: 24 } as const;
 /** The async command region. Source: struct ccw_cmd_region. */
 const ASYNC = { INDEX: 1, SIZE: 8, HALT: 1, CLEAR: 2 } as const;
 const ORB_SIZE = 12;
-export const IRB_SIZE = 96;
+const IRB_SIZE = 96;
 export const SCHIB_SIZE = 52;
 /** Function control: start, as a subchannel status word has it. */
 const FCTL_START = 0x4000;

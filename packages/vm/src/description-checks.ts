@@ -17,6 +17,7 @@ export function checkDescription(description: Partial<VmDescription>, registry: 
     for (const key of kind.uniqueKeys ?? []) checkUnique(own, key, reader);
   }
   checkGroups(description, containers, reader);
+  checkParents(parents, registry, reader);
 }
 
 /** Reports every record but the first that has a value of `key` which another one has, too. */
@@ -80,6 +81,15 @@ function checkDevice(
       'parent',
       `parent ${parent.name} is of driver ${parent.driver}, the device of ${device.driver}`,
     );
+  }
+}
+
+function checkParents(parents: readonly ParentConfig[], registry: Registry, reader: Reader): void {
+  for (const kind of registry.kinds.values()) {
+    const most = (kind.mediated ? kind.maxParents : undefined) ?? Number.POSITIVE_INFINITY;
+    for (const parent of parents.filter(({ driver }) => driver === kind.driver).slice(most)) {
+      reader.reportAt(parent, 'driver', `driver ${kind.driver} serves ${most} parent; there is one already`);
+    }
   }
 }
 

@@ -1,4 +1,5 @@
-import type { DeviceFile, DeviceOps, IommuGroup, VendorDriver } from '@pinion/core';
+import type { DeviceFile, DeviceOps, Log, Undo, VendorDriver } from '@pinion/core';
+import type { PassthroughFunction } from '@pinion/iommu';
 import type { GuestMachine } from './guest-machine.js';
 import type { Shape } from './schema.js';
 
@@ -26,6 +27,13 @@ export interface Keys {
   readonly optional: Readonly<Record<string, Shape<unknown>>>;
 }
 
+/** What a kind makes its devices with. */
+export interface HostResources {
+  readonly log: Log;
+  /** Undone when the host closes, after every device is gone. */
+  defer(undo: Undo): void;
+}
+
 /** What all kinds of device have in common: how a description names one, and how a guest reaches it. */
 interface KindBase<D extends DeviceConfig> {
   readonly driver: string;
@@ -44,9 +52,11 @@ export interface MediatedKind<P extends ParentConfig = ParentConfig, D extends D
   extends KindBase<D> {
   readonly mediated: true;
   readonly parentKeys: Keys;
-  /** One driver for all parents of this kind. */
-  createDriver(parents: readonly P[]): VendorDriver;
-  /** Settings of a device that was just created, before it is opened. */
+  /** Some drivers serve one physical device only; default: as many as are named. */
+  readonly maxParents?: number;
+  /** One driver for all parents of this kind (at least one). What it opens, `resources` closes. */
+  createDriver(parents: readonly P[], resources: HostResources): VendorDriver | Promise<VendorDriver>;
+  /** Settings of a device before it is opened: each time it is plugged in. */
   configure?(config: D, ops: DeviceOps, machine: GuestMachine): void;
 }
 
@@ -54,7 +64,7 @@ export interface MediatedKind<P extends ParentConfig = ParentConfig, D extends D
 export interface PassthroughKind<D extends DeviceConfig = DeviceConfig> extends KindBase<D> {
   readonly mediated: false;
   readonly parentKeys?: undefined;
-  createFunction(config: D, group: IommuGroup): DeviceOps;
+  createFunction(config: D, pci: PassthroughFunction): DeviceOps;
 }
 
 /**

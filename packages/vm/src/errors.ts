@@ -15,6 +15,13 @@ export const vmErrors = catalogue('VM', {
       `guest ${d.guest} touched ${d.length} bytes at guest-physical ${hex(d.address)}, where it has no memory`,
   ],
   KILLED: ['ECANCELED', (d: { guest: string; what: string }) => `guest ${d.guest} was killed during: ${d.what}`],
+  STOPPED: ['ECANCELED', (d: { guest: string }) => `guest ${d.guest} was stopped`],
+  NO_DEVICE: ['ENODEV', (d: { device: string }) => `the VM has no device named ${d.device}`],
+  WRONG_DRIVER: [
+    'EINVAL',
+    (d: { device: string; wanted: string }) =>
+      `device ${d.device} was not made by the ${d.wanted} driver of this project`,
+  ],
   UNPLUGGED: ['ENODEV', (d: { device: string }) => `device ${d.device} was unplugged`],
   GUEST_MEMORY_FULL: [
     'ENOMEM',
@@ -48,6 +55,31 @@ export const vmErrors = catalogue('VM', {
       `the card behind queue ${d.queue} refused the message: reply code ${hex(d.code)}`,
   ],
   BAD_KEY: ['EINVAL', (d: { problem: string }) => `not a key to sign with: ${d.problem}`],
+  NOT_A_DISK: ['ENODEV', (d: { slot: string }) => `PCI function '${d.slot}' is no passthrough disk`],
+  DISK_FAILED: [
+    'EIO',
+    (d: { slot: string; status: string; at: bigint }) =>
+      `disk '${d.slot}' ended a transfer at ${hex(d.at)} with status ${d.status}`,
+  ],
+  NOT_A_DASD: [
+    'ENODEV',
+    (d: { subchannel: number; type: number }) =>
+      `the device behind subchannel ${hex(d.subchannel)} is a ${d.type.toString(16)}, no 9336`,
+  ],
+  SUBCHANNEL_BUSY: [
+    'EBUSY',
+    (d: { subchannel: number; cc: number }) => `subchannel ${hex(d.subchannel)} is busy (condition code ${d.cc})`,
+  ],
+  IO_FAILED: [
+    'EIO',
+    (d: { subchannel: number; device: string; channel: string; sense: string }) =>
+      `a channel program of subchannel ${hex(d.subchannel)} ended with device status ${d.device}, channel status ${d.channel}, sense ${d.sense}`,
+  ],
+  IO_LOST: [
+    'ECANCELED',
+    (d: { subchannel: number }) =>
+      `the host cleared the channel program of subchannel ${hex(d.subchannel)}: memory it used was unmapped`,
+  ],
   BAD_DESCRIPTION: [
     'EINVAL',
     (d: { file: string; problems: readonly Problem[] }) =>

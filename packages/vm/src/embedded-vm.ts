@@ -1,0 +1,259 @@
+import { type Device, type DeviceFile, type Mdev, type RunningGuest, Teardown } from '@pinion/core';
+import { type Accounting, accountingOf } from './accounting.js';
+import type { VmDescription } from './description.js';
+import type { DeviceConfig, DeviceKind } from './device-kind.js';
+import { vmErrors } from './errors.js';
+import { GuestMachine } from './guest-machine.js';
+import { GuestMemory, type MemoryRegion, type PluggedRegion } from './guest-memory.js';
+import type { Host } from './host.js';
+import { VmTask } from './task.js';
+import { VmContainer } from './vm-container.js';
+
+/** A program that a guest runs. It reaches the world through `machine` only. */
+export type GuestProgram<T> = (machine: GuestMachine) => Promise<T>;
+
+/** A device of the VM's description, plugged in or not. */
+export interface DeviceSlot {
+  readonly config: DeviceConfig;
+  readonly device: Device;
+  readonly plugged: boolean;
+}
+
+interface Slot extends DeviceSlot {
+  readonly kind: DeviceKind;
+  readonly container: VmContainer;
+  plugged: boolean;
+  file: DeviceFile | undefined;
+  /** Takes the device from the guest's view; the argument is what waiting programs are told. */
+  disconnect: ((reason: unknown) => void) | undefined;
+}
+
+/**
+ * A VM of the embedded hypervisor: owns guest memory and maps it into its containers, connects devices with what guest programs see,
+ * plugs and unplugs both while they run. Bytes at a device's address are the guest-physical ones: there is no virtual IOMMU.
+ */
+export class EmbeddedVm implements RunningGuest {
+  readonly name: string;
+  readonly host: Host;
+  readonly memory: GuestMemory;
+  readonly task: VmTask;
+  readonly machine: GuestMachine;
+  readonly done: Promise<void>;
+  readonly #containers: VmContainer[] = [];
+  readonly #slots: Slot[] = [];
+  readonly #mdevs: Mdev[] = [];
+  readonly #settleDone: () => void;
+  #ended = false;
+
+  private constructor(host: Host, description: VmDescription) {
+    const { name, memlock } = description;
+    this.name = name;
+    this.host = host;
+    this.memory = new GuestMemory(host.memory, name);
+    this.task = new VmTask(name, this.memory, memlock === undefined ? {} : { lockLimit: Number(memlock >> 12n) });
+    this.machine = new GuestMachine(name, this.memory, host.clock);
+    let settle = (): void => {};
+    this.done = new Promise((resolve) => {
+      settle = resolve;
+    });
+    this.#settleDone = settle;
+  }
+
+  /**
+   * Builds the VM: memory, containers, mediated devices, and every device plugged in. A failure leaves nothing behind.
+   * @throws what core, the backend and the drivers throw.
+   */
+  static async start(host: Host, description: VmDescription): Promise<EmbeddedVm> {
+    const vm = new EmbeddedVm(host, description);
+    try {
+      for (const region of description.memory) vm.memory.plug(region);
+      for (const config of description.containers) await vm.#addContainer(config);
+      for (const { config } of vm.#slots) await vm.plug(config.name);
+    } catch (cause) {
+      await vm.stop();
+      throw cause;
+    }
+    return vm;
+  }
+
+  get containers(): readonly VmContainer[] {
+    return this.#containers;
+  }
+
+  /** Every device of the description. */
+  get slots(): readonly DeviceSlot[] {
+    return this.#slots;
+  }
+
+  get accounting(): Accounting {
+    return accountingOf(this);
+  }
+
+  /** Runs a guest program. @throws VM_KILLED (ECANCELED), whatever the program met, if the VM was killed meanwhile. */
+  async run<T>(program: GuestProgram<T>): Promise<T> {
+    this.#checkRunning('start of a program');
+    try {
+      return await program(this.machine);
+    } catch (cause) {
+      if (this.task.mm === null) throw vmErrors.KILLED({ guest: this.name, what: 'a program' }, cause);
+      throw cause;
+    }
+  }
+
+  /** Hot plug. A plugged device stays as it is. @throws VM_NO_DEVICE (ENODEV), what core, the backend and the driver throw; nothing changed then. */
+  async plug(name: string): Promise<void> {
+    this.#checkRunning(`plug of ${name}`);
+    const slot = this.#find(name);
+    if (slot.plugged) return;
+    const { kind, config, device, container } = slot;
+    if (kind.mediated) kind.configure?.(config, device.ops, this.machine);
+    const file = await container.openDevice(device.group, device.name);
+    try {
+      slot.disconnect = kind.connect(config, file, this.machine);
+    } catch (cause) {
+      await container.closeDevice(device.group, file);
+      throw cause;
+    }
+    slot.file = file;
+    slot.plugged = true;
+  }
+
+  /** Hot unplug: guest programs that wait for the device get VM_UNPLUGGED. An unplugged device stays as it is. @throws VM_NO_DEVICE, and what its close throws. */
+  async unplug(name: string): Promise<void> {
+    await this.#unplug(this.#find(name), vmErrors.UNPLUGGED({ device: name }));
+  }
+
+  /** Adds memory to the running VM, for the guest and for every container. @throws as `GuestMemory.plug` and the backend; nothing changed then. */
+  async plugMemory(region: MemoryRegion): Promise<void> {
+    this.#checkRunning(`plug of memory ${region.name}`);
+    const plugged = this.memory.plug(region);
+    try {
+      await this.#mapEverywhere(plugged);
+    } catch (cause) {
+      this.memory.unplug(region.name);
+      throw cause;
+    }
+  }
+
+  /** Takes memory from devices, then from the guest. @throws VM_NO_REGION (ENOENT), and as `unmapMemory`: the guest keeps it then. */
+  async unplugMemory(name: string): Promise<void> {
+    await this.unmapMemory(name);
+    this.memory.unplug(name);
+  }
+
+  /** Makes a region that was unmapped known to every container again. @throws VM_NO_REGION (ENOENT), what the backend throws. */
+  async mapMemory(name: string): Promise<void> {
+    this.#checkRunning(`map of memory ${name}`);
+    await this.#mapEverywhere(this.#findRegion(name));
+  }
+
+  /**
+   * Takes a region from every container, while the guest keeps it. Waits until no device holds or touches it.
+   * @returns bytes that were mapped. @throws VM_NO_REGION (ENOENT), what the backend throws (a driver that keeps a page).
+   */
+  async unmapMemory(name: string): Promise<bigint> {
+    this.#findRegion(name);
+    let bytes = 0n;
+    for (const container of this.#containers) bytes += await container.unmap(name);
+    return bytes;
+  }
+
+  /** Orderly end: unplugs everything, newest first, then lets the process exit. A second call does nothing. */
+  async stop(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    const reason = vmErrors.STOPPED({ guest: this.name });
+    const teardown = new Teardown();
+    teardown.defer(() => this.task.exit());
+    await this.#end(teardown, reason);
+  }
+
+  /** The process dies: its memory is gone before its files close, and no program or driver of the guest gets to clean up. */
+  async kill(): Promise<void> {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.task.exit();
+    await this.#end(new Teardown(), vmErrors.KILLED({ guest: this.name, what: 'waiting' }));
+  }
+
+  async #end(teardown: Teardown, reason: unknown): Promise<void> {
+    this.machine.crypto.end(reason);
+    for (const slot of this.#slots) this.#disconnect(slot, reason);
+    for (const mdev of this.#mdevs) teardown.defer(() => mdev.remove());
+    for (const { container } of this.#containers) teardown.defer(() => container.close());
+    for (const slot of this.#slots) teardown.defer(() => this.#unplug(slot, reason));
+    try {
+      await teardown.run();
+    } finally {
+      this.#settleDone();
+    }
+  }
+
+  async #addContainer({ name, iommu, devices }: VmDescription['containers'][number]): Promise<void> {
+    const { host, task } = this;
+    const iommuType = host.registry.iommuTypes.get(iommu) ?? 0;
+    const container = new VmContainer(name, host.mediator.openContainer(task), { iommuType, task });
+    this.#containers.push(container);
+    for (const region of this.memory.regions) container.map(region);
+    for (const config of devices) {
+      const kind = host.registry.kinds.get(config.driver);
+      if (kind === undefined) throw vmErrors.NO_DEVICE({ device: config.name });
+      const device = await this.#createDevice(config);
+      this.#slots.push({ config, kind, device, container, plugged: false, file: undefined, disconnect: undefined });
+    }
+  }
+
+  async #createDevice(config: DeviceConfig): Promise<Device> {
+    const bound = this.host.findFunction(config.name);
+    if (bound !== undefined) return bound;
+    const parent = this.host.mediator.parents.get(config.parent ?? '');
+    if (parent === undefined || config.uuid === undefined) throw vmErrors.NO_DEVICE({ device: config.name });
+    const mdev = await parent.create(config.type, config.uuid);
+    this.#mdevs.push(mdev);
+    return mdev.device;
+  }
+
+  async #unplug(slot: Slot, reason: unknown): Promise<void> {
+    this.#disconnect(slot, reason);
+    const { file, container, device } = slot;
+    if (file === undefined) return;
+    slot.file = undefined;
+    await container.closeDevice(device.group, file);
+  }
+
+  #disconnect(slot: Slot, reason: unknown): void {
+    slot.plugged = false;
+    slot.disconnect?.(reason);
+    slot.disconnect = undefined;
+  }
+
+  async #mapEverywhere(region: PluggedRegion): Promise<void> {
+    const mapped: VmContainer[] = [];
+    try {
+      for (const container of this.#containers) {
+        container.map(region);
+        mapped.push(container);
+      }
+    } catch (cause) {
+      for (const container of mapped) await container.unmap(region.name);
+      throw cause;
+    }
+  }
+
+  #find(name: string): Slot {
+    const slot = this.#slots.find(({ config }) => config.name === name);
+    if (slot === undefined) throw vmErrors.NO_DEVICE({ device: name });
+    return slot;
+  }
+
+  #findRegion(name: string): PluggedRegion {
+    const region = this.memory.regions.find((each) => each.name === name);
+    if (region === undefined) throw vmErrors.NO_REGION({ region: name });
+    return region;
+  }
+
+  #checkRunning(what: string): void {
+    if (!this.#ended) return;
+    throw this.task.mm === null ? vmErrors.KILLED({ guest: this.name, what }) : vmErrors.STOPPED({ guest: this.name });
+  }
+}

@@ -1,0 +1,23 @@
+import { createGvtDriver, VGPU_TYPES } from '@pinion/gvt';
+import type { MediatedKind, ParentConfig } from '../device-kind.js';
+import { PciFunction } from '../pci-function.js';
+import { oneOf } from '../schema.js';
+
+const APERTURES = ['256M', '512M', '1024M', '2048M'] as const;
+
+interface GvtParent extends ParentConfig {
+  readonly aperture?: (typeof APERTURES)[number];
+}
+
+/** vGPUs. A parent may name its `aperture`; a device is found by its guest under its name, like a PCI slot. */
+export const gvtKind: MediatedKind<GvtParent> = {
+  driver: 'gvt',
+  deviceApi: 'vfio-pci',
+  mediated: true,
+  types: VGPU_TYPES.map(({ id }) => id),
+  parentKeys: { required: {}, optional: { aperture: oneOf('aperture', APERTURES) } },
+  deviceKeys: { required: {}, optional: {} },
+  maxParents: 1,
+  createDriver: ([parent]) => createGvtDriver({ apertureMb: Number.parseInt(parent?.aperture ?? '512M', 10) }),
+  connect: ({ name }, file, machine) => machine.plugFunction(name, new PciFunction(name, file)),
+};

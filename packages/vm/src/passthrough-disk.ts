@@ -1,0 +1,220 @@
+import { type DiskImage, openFileImage } from '@pinion/ccw';
+import { type DeviceOps, type IrqInfo, type IrqSink, PinionError, type RegionInfo } from '@pinion/core';
+import type { PassthroughFunction } from '@pinion/iommu';
+import {
+  DISK,
+  DISK_BAR_SIZE,
+  DISK_BLOCK,
+  DISK_CONFIG,
+  DISK_FROM_MEMORY,
+  DISK_MAGIC,
+  DISK_MAX_BLOCKS,
+  DISK_PCI_ID,
+  DISK_STATUS,
+  DISK_TO_MEMORY,
+} from './disk-registers.js';
+
+const BAR0 = 0;
+const CONFIG = 7;
+const IRQ_MSI = 1;
+/** Bytes that go through the disk's own buffer at a time. */
+const BUFFER = 64 * 1024;
+
+const REGIONS: readonly RegionInfo[] = [
+  { index: BAR0, name: 'bar0', size: DISK_BAR_SIZE, readable: true, writable: true },
+  { index: CONFIG, name: 'config', size: DISK_CONFIG.SIZE, readable: true, writable: true },
+];
+const IRQS: readonly IrqInfo[] = [{ index: IRQ_MSI, name: 'msi', count: 1 }];
+
+/** Registers a guest may write. */
+const WRITABLE: ReadonlySet<number> = new Set([
+  DISK.LBA,
+  DISK.LBA + 4,
+  DISK.COUNT,
+  DISK.DIRECTION,
+  DISK.IOVA,
+  DISK.IOVA + 4,
+  DISK.INTERRUPT_ENABLE,
+]);
+
+interface Transfer {
+  readonly position: number;
+  readonly iova: bigint;
+  readonly length: number;
+  readonly fromMemory: boolean;
+}
+
+/** A transfer in flight. After `cancelled` it makes no more DMA; `done` settles when the image is at rest, too. */
+interface Job {
+  cancelled: boolean;
+  done: Promise<void>;
+}
+
+/**
+ * A disk that is passed through whole: a PCI function whose every DMA goes through the domain of its IOMMU group. It knows no
+ * guest and no pins; what it may touch is what its container mapped. Transfers run beside the guest and end with an interrupt.
+ */
+export class PassthroughDisk implements DeviceOps {
+  readonly regions = REGIONS;
+  readonly irqs = IRQS;
+  readonly #function: PassthroughFunction;
+  readonly #openImage: () => Promise<DiskImage>;
+  readonly #registers = new DataView(new ArrayBuffer(DISK_BAR_SIZE));
+  readonly #config = new DataView(new ArrayBuffer(DISK_CONFIG.SIZE));
+  #image: DiskImage | undefined;
+  #job: Job | undefined;
+  #sink: IrqSink | undefined;
+
+  /** `openImage` is called whenever the device is opened; the image is closed with it. */
+  constructor(pci: PassthroughFunction, openImage: () => Promise<DiskImage>) {
+    this.#function = pci;
+    this.#openImage = openImage;
+  }
+
+  /** A disk on a raw image file. */
+  static onFile(pci: PassthroughFunction, path: string): PassthroughDisk {
+    return new PassthroughDisk(pci, () => openFileImage(path));
+  }
+
+  get busy(): boolean {
+    return this.#job !== undefined;
+  }
+
+  async open(): Promise<void> {
+    this.#image = await this.#openImage();
+    this.#powerOn(this.#image);
+  }
+
+  async close(): Promise<void> {
+    await this.#stop();
+    this.#function.busMaster = false;
+    await this.#image?.close();
+    this.#image = undefined;
+  }
+
+  async reset(): Promise<void> {
+    await this.#stop();
+    if (this.#image !== undefined) this.#powerOn(this.#image);
+  }
+
+  setIrqSink(sink: IrqSink | undefined): void {
+    this.#sink = sink;
+  }
+
+  readRegion(index: number, offset: number, bytes: Uint8Array): void {
+    const view = index === BAR0 ? this.#registers : this.#config;
+    bytes.set(new Uint8Array(view.buffer, offset, bytes.length));
+  }
+
+  /** Registers are written whole: 4 or 8 aligned bytes. Anything else in BAR0, and what is read-only, is ignored. */
+  writeRegion(index: number, offset: number, bytes: Uint8Array): void {
+    if (index === CONFIG) this.#writeConfig(offset, bytes);
+    else if (offset % 4 === 0 && bytes.length % 4 === 0) this.#writeRegisters(offset, bytes);
+  }
+
+  #writeRegisters(offset: number, bytes: Uint8Array): void {
+    const values = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 0; at < bytes.length; at += 4) this.#writeRegister(offset + at, values.getUint32(at, true));
+  }
+
+  #writeConfig(offset: number, bytes: Uint8Array): void {
+    const [low] = offset === DISK_CONFIG.COMMAND ? bytes : [];
+    if (low === undefined) return;
+    this.#config.setUint8(DISK_CONFIG.COMMAND, low);
+    this.#function.busMaster = (low & DISK_CONFIG.BUS_MASTER) !== 0;
+  }
+
+  #writeRegister(offset: number, value: number): void {
+    if (offset === DISK.DOORBELL) this.#start();
+    else if (offset === DISK.INTERRUPT) this.#set(offset, this.#get(offset) & ~value);
+    else if (WRITABLE.has(offset) && !this.busy) this.#set(offset, value);
+  }
+
+  #powerOn(image: DiskImage): void {
+    new Uint8Array(this.#registers.buffer).fill(0);
+    new Uint8Array(this.#config.buffer).fill(0);
+    this.#config.setUint32(DISK_CONFIG.ID, DISK_PCI_ID, true);
+    this.#function.busMaster = false;
+    this.#set(DISK.MAGIC, DISK_MAGIC);
+    this.#registers.setBigUint64(DISK.CAPACITY, BigInt(Math.floor(image.size / DISK_BLOCK)), true);
+  }
+
+  #start(): void {
+    const image = this.#image;
+    if (image === undefined || this.busy) return;
+    const job: Job = { cancelled: false, done: Promise.resolve() };
+    this.#job = job;
+    this.#set(DISK.STATUS, DISK_STATUS.BUSY);
+    job.done = this.#run(image, job).then((status) => this.#finish(job, status));
+  }
+
+  /** @returns the status to show. */
+  async #run(image: DiskImage, job: Job): Promise<number> {
+    const transfer = this.#decode();
+    if (transfer === undefined) return DISK_STATUS.BAD_COMMAND;
+    try {
+      for (let done = 0; done < transfer.length && !job.cancelled; done += BUFFER) {
+        await this.#move(image, job, {
+          position: transfer.position + done,
+          iova: transfer.iova + BigInt(done),
+          length: Math.min(BUFFER, transfer.length - done),
+          fromMemory: transfer.fromMemory,
+        });
+      }
+      return DISK_STATUS.DONE;
+    } catch (cause) {
+      // The error's name is the IOMMU's; its fault log has the address. The guest only learns which side refused.
+      return cause instanceof PinionError && cause.name.startsWith('IOMMU_')
+        ? DISK_STATUS.DMA_FAULT
+        : DISK_STATUS.MEDIA;
+    }
+  }
+
+  async #move(image: DiskImage, job: Job, { position, iova, length, fromMemory }: Transfer): Promise<void> {
+    const buffer = new Uint8Array(length);
+    if (fromMemory) {
+      this.#function.read(iova, buffer);
+      await image.write(position, [buffer]);
+    } else {
+      await image.read(position, [buffer]);
+      if (!job.cancelled) this.#function.write(iova, buffer);
+    }
+  }
+
+  #decode(): Transfer | undefined {
+    const count = this.#get(DISK.COUNT);
+    const direction = this.#get(DISK.DIRECTION);
+    if (count < 1 || count > DISK_MAX_BLOCKS || direction > DISK_FROM_MEMORY) return undefined;
+    return {
+      // A position too big to be exact is beyond the end of any image, and the image refuses that.
+      position: Number(this.#registers.getBigUint64(DISK.LBA, true)) * DISK_BLOCK,
+      iova: this.#registers.getBigUint64(DISK.IOVA, true),
+      length: count * DISK_BLOCK,
+      fromMemory: direction !== DISK_TO_MEMORY,
+    };
+  }
+
+  #finish(job: Job, status: number): void {
+    if (this.#job === job) this.#job = undefined;
+    if (job.cancelled) return;
+    this.#set(DISK.STATUS, status);
+    this.#set(DISK.INTERRUPT, 1);
+    if ((this.#get(DISK.INTERRUPT_ENABLE) & 1) !== 0) this.#sink?.(IRQ_MSI, 0);
+  }
+
+  /** No DMA happens after the call; settles when the image is at rest. */
+  async #stop(): Promise<void> {
+    const job = this.#job;
+    if (job === undefined) return;
+    job.cancelled = true;
+    await job.done;
+  }
+
+  #get(register: number): number {
+    return this.#registers.getUint32(register, true);
+  }
+
+  #set(register: number, value: number): void {
+    this.#registers.setUint32(register, value >>> 0, true);
+  }
+}
