@@ -1,3 +1,4 @@
+export { DeviceIovas, type DeviceIovasOptions } from './device-iovas.js';
 export { type DomainLeaf, type DomainStats, SoftwareDomain, type Translation } from './domain.js';
 export { iommuErrors } from './errors.js';
 export { FailureInjection, type FailurePoint } from './failure-injection.js';
@@ -8,6 +9,7 @@ export type { BeyondWidth, IommuModel, SoftwareIommuOptions } from './iommu-mode
 export {
   IovaAllocator,
   type IovaAllocatorOptions,
+  type IovaQuirks,
   type IovaState,
   LIMIT_ALL_ONES,
 } from './iova-allocator.js';

@@ -1,4 +1,12 @@
-import { asIovaFrame, type Clock, type FrameRange, type IovaFrame, type Log, silentLog } from '@pinion/core';
+import {
+  asIovaFrame,
+  type Clock,
+  type FrameRange,
+  type IovaFrame,
+  type Log,
+  type ReservedRegion,
+  silentLog,
+} from '@pinion/core';
 import { iommuErrors } from './errors.js';
 import { CACHED_SIZES, type CacheContent, type CacheLevel, IovaCaches } from './iova-caches.js';
 import { ALL_ONES, ANCHOR, IovaTree, NONE } from './iova-tree.js';
@@ -8,6 +16,15 @@ const WORD = 2 ** 32;
 const LARGEST_CACHED = 2 ** (CACHED_SIZES - 1);
 /** The limit that stands for all ones: one more wraps to 0, so that nothing lies below it. Source: alloc_iova(). */
 export const LIMIT_ALL_ONES = ALL_ONES;
+
+/** What Linux does that is a mistake; off by default. */
+export interface IovaQuirks {
+  /**
+   * A request larger than its limit + 1 is answered from the cache without regard to the limit, because the kernel computes
+   * limit + 1 - size without a sign. Read from __iova_rcache_get(); no recording shows it.
+   */
+  readonly cacheBoundWraps?: boolean;
+}
 
 export interface IovaAllocatorOptions {
   /** Nothing is allocated below this frame. Default 1: address 0 looks like a failure to drivers. */
@@ -20,6 +37,9 @@ export interface IovaAllocatorOptions {
   readonly cpus?: number;
   /** Trims the depots every 100 ms. Default: they are trimmed by `trim` alone. */
   readonly clock?: Clock;
+  /** Ranges that are out of use from the start, e.g. a group's reserved regions. */
+  readonly reserved?: readonly ReservedRegion[];
+  readonly quirks?: IovaQuirks;
   /** Told when a range comes back that was not allocated (freed twice). Default: nobody. */
   readonly log?: Log;
 }
@@ -50,6 +70,7 @@ export class IovaAllocator {
   readonly #cpus: number;
   readonly #clock: Clock | undefined;
   readonly #log: Log;
+  readonly #quirks: IovaQuirks;
   #caches: IovaCaches | undefined;
   #cpu = 0;
   #cached = ANCHOR;
@@ -68,7 +89,9 @@ export class IovaAllocator {
     this.#refused32 = this.frames32;
     this.#clock = options.clock;
     this.#log = options.log ?? silentLog;
+    this.#quirks = options.quirks ?? {};
     if (options.caches ?? true) this.enableCaches();
+    for (const { range } of options.reserved ?? []) this.reserve(range);
   }
 
   /** The CPU whose magazines are used. @throws IOMMU_BAD_OPTION (EINVAL) for one that does not exist. */
@@ -217,7 +240,8 @@ export class IovaAllocator {
 
   #takeCached(size: number, end: number): number {
     if (this.#caches === undefined || size > LARGEST_CACHED) return NONE;
-    return this.#caches.take(log2Up(size), this.#cpu, end - size);
+    const wraps = end < size && this.#quirks.cacheBoundWraps === true;
+    return this.#caches.take(log2Up(size), this.#cpu, wraps ? ALL_ONES : end - size);
   }
 
   /** `end` is one above the highest frame wanted. */
