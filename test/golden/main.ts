@@ -35,12 +35,19 @@ function printDifferences({ folder, scenario, differences }: Outcome): void {
   }
 }
 
-/** Which quirks a scenario depends on: those without which the kernel's answers are not met. */
-async function quirksBehind(folder: string, scenario: Scenario): Promise<readonly Quirk[]> {
+/**
+ * Which quirks a scenario depends on: those without which the kernel's answers are not met; if none alone, the pairs.
+ */
+async function quirksBehind(folder: string, scenario: Scenario): Promise<readonly string[]> {
   const profile = profileOf(folder, undefined);
-  const behind: Quirk[] = [];
-  for (const quirk of quirksOf(profile)) {
-    if ((await play(scenario, { profile, without: [quirk] })).length > 0) behind.push(quirk);
+  const all = [...quirksOf(profile)];
+  const matters = async (without: readonly Quirk[]): Promise<boolean> =>
+    (await play(scenario, { profile, without })).length > 0;
+  const behind: string[] = [];
+  for (const quirk of all) if (await matters([quirk])) behind.push(quirk);
+  if (behind.length > 0) return behind;
+  for (const [index, one] of all.entries()) {
+    for (const other of all.slice(index + 1)) if (await matters([one, other])) behind.push(`${one} + ${other}`);
   }
   return behind;
 }
@@ -50,14 +57,15 @@ async function printByQuirk(failed: readonly { dir: string; outcome: Outcome }[]
   const groups = new Map<string, string[]>();
   for (const { dir, outcome } of failed) {
     const behind = isProfile(basename(dir)) ? await quirksBehind(dir, outcome.scenario) : [];
-    for (const quirk of behind.length > 0 ? behind : ['(several quirks together)']) {
+    for (const quirk of behind.length > 0 ? behind : ['(more than two quirks together)']) {
       groups.set(quirk, [...(groups.get(quirk) ?? []), `${outcome.folder} ${outcome.scenario.name}`]);
     }
   }
   for (const [quirk, names] of groups) {
-    const reason =
-      Object.entries(QUIRKS).find(([name]) => name === quirk)?.[1].reason ?? 'no single one explains the difference';
-    process.stdout.write(`\n${quirk}: ${reason}\n${names.map((name) => `  ${name}\n`).join('')}`);
+    const reasons = Object.entries(QUIRKS).filter(([name]) => quirk.split(' + ').includes(name));
+    process.stdout.write(
+      `\n${quirk}: ${reasons.map(([, { reason }]) => reason).join('; and ')}\n${names.map((name) => `  ${name}\n`).join('')}`,
+    );
   }
 }
 
