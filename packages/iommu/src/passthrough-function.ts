@@ -1,11 +1,11 @@
 import {
-  ADDRESS_SPACE_SIZE,
   asIovaFrame,
   asPfn,
   type DmaApi,
   frameAddress,
   type HostMemory,
   iovaFrame,
+  LAST_FRAME,
   PAGE_SIZE,
   PROT_READ,
   PROT_WRITE,
@@ -17,6 +17,11 @@ import type { FaultLog, FaultReason } from './fault-log.js';
 import { Iotlb } from './iotlb.js';
 import { leafFrame, leafProt } from './page-table.js';
 
+/** A frame that no address has. */
+const ADDRESS_ERROR = Number.POSITIVE_INFINITY;
+/** Up to here a loop is faster than making a view of the page. */
+const SHORT = 16;
+
 /** What a function sees of the place where it is plugged in. */
 export interface FunctionSlot {
   readonly group: number;
@@ -26,7 +31,7 @@ export interface FunctionSlot {
   readonly domain: () => SoftwareDomain | undefined;
 }
 
-/** One page's share of an access. */
+/** An access, or one page's share of it. */
 interface Piece {
   readonly frame: number;
   readonly offset: number;
@@ -94,17 +99,22 @@ export class PassthroughFunction implements DmaApi {
 
   #access(iova: bigint, bytes: Uint8Array, write: boolean): void {
     if (!this.#busMaster) throw iommuErrors.BUS_MASTER_OFF({ device: this.name });
-    if (iova < 0n || iova + BigInt(bytes.length) > ADDRESS_SPACE_SIZE) {
+    const frame = iova < 0n ? ADDRESS_ERROR : iovaFrame(iova);
+    const offset = pageOffset(iova);
+    if (frame + Math.ceil((offset + bytes.length) / PAGE_SIZE) - 1 > LAST_FRAME) {
       throw iommuErrors.BAD_ADDRESS({ device: this.name, iova, length: bytes.length });
     }
-    let frame: number = iovaFrame(iova);
-    let offset = pageOffset(iova);
-    for (let done = 0; done < bytes.length; ) {
-      const length = Math.min(PAGE_SIZE - offset, bytes.length - done);
-      this.#copy({ frame, offset, bytes: bytes.subarray(done, done + length), write });
-      done += length;
-      frame += 1;
-      offset = 0;
+    if (bytes.length <= PAGE_SIZE - offset) {
+      if (bytes.length > 0) this.#copy({ frame, offset, bytes, write });
+    } else this.#copyPages({ frame, offset, bytes, write });
+  }
+
+  #copyPages({ frame, offset, bytes, write }: Piece): void {
+    let done = 0;
+    for (let page = frame, from = offset; done < bytes.length; page += 1, from = 0) {
+      const end = Math.min(done + PAGE_SIZE - from, bytes.length);
+      this.#copy({ frame: page, offset: from, bytes: bytes.subarray(done, end), write });
+      done = end;
     }
   }
 
@@ -118,9 +128,7 @@ export class PassthroughFunction implements DmaApi {
     const prot = leafProt(leaf);
     if (piece.write && (prot & PROT_WRITE) === 0) throw this.#fault(piece, 'read-only');
     if (!piece.write && (prot & PROT_READ) === 0) throw this.#fault(piece, 'write-only');
-    const page = this.#page(piece, leafFrame(leaf));
-    if (piece.write) page.set(piece.bytes, piece.offset);
-    else piece.bytes.set(page.subarray(piece.offset, piece.offset + piece.bytes.length));
+    move(piece, this.#page(piece, leafFrame(leaf)));
   }
 
   /** The live bytes of one host page. */
@@ -139,4 +147,11 @@ export class PassthroughFunction implements DmaApi {
     this.#slot.faults.record({ device: this.name, group: this.group, iova, access, reason });
     return iommuErrors.FAULT({ device: this.name, iova, access, reason }, cause);
   }
+}
+
+/** Copies between the device's bytes and one page of memory. */
+function move({ bytes, offset, write }: Piece, page: Uint8Array): void {
+  if (write) page.set(bytes, offset);
+  else if (bytes.length > SHORT) bytes.set(page.subarray(offset, offset + bytes.length));
+  else for (let index = 0; index < bytes.length; index += 1) bytes[index] = page[offset + index] ?? 0;
 }
