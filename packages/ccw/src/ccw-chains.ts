@@ -21,11 +21,11 @@ const lastAddress = (head: number, length: number): number => head + (length - 1
 
 /**
  * Copies a channel program out of guest memory: the chain at ORB.CPA, then, depth first, a chain for every TIC whose
- * target is in no chain yet. Nothing is pinned. Unlike Linux, which copies 2048 bytes at each head, reads page by page and only
- * as far as the chain goes, so that a short program may stand at the end of a mapping.
+ * target is in no chain yet. Nothing is pinned. Unlike Linux, which copies 2048 bytes at each head, reads page by
+ * page and only as far as the chain goes, so that a short program may stand at the end of a mapping.
  *
- * @throws PinionError CCW_CHAIN_TOO_LONG, CCW_TOO_MANY_CHAINS (both EINVAL) and whatever `dma.read` throws for CCWs that
- * are not mapped. Source: cp_init(), ccwchain_handle_ccw(), ccwchain_loop_tic().
+ * @throws PinionError CCW_CHAIN_TOO_LONG, CCW_TOO_MANY_CHAINS (both EINVAL) and whatever `dma.read` throws for CCWs
+ * that are not mapped. Source: cp_init(), ccwchain_handle_ccw(), ccwchain_loop_tic().
  */
 export function readChains(dma: DmaApi, orb: Orb): readonly Chain[] {
   const decode = (orb.word1 & ORB.FORMAT1) !== 0 ? decodeCcw : decodeCcw0;
@@ -49,7 +49,10 @@ function* targetsOf(chain: Chain): Generator<number, undefined> {
   for (const ccw of chain.ccws) if (isTic(ccw)) yield ccw.address;
 }
 
-/** The length rule of ccwchain_calc_length(): a TIC back into its own chain does not end it, a status modifier may skip it. */
+/**
+ * The length rule of ccwchain_calc_length(): a TIC back into its own chain does not end it, a status modifier may
+ * skip it.
+ */
 function readChain(dma: DmaApi, head: number, decode: (bytes: Uint8Array) => Ccw): Chain {
   const copy = new ChainCopy(dma, head);
   const ccws: Ccw[] = [];

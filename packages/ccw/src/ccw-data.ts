@@ -20,8 +20,8 @@ export interface DataSpan {
 const PAGE = BigInt(PAGE_SIZE);
 
 /**
- * The pinned pages behind one CCW. Words that follow each other by exactly a page are pinned together; 2 KiB lists are pinned
- * word by word, so one page may be pinned twice. Source: page_array_pin().
+ * The pinned pages behind one CCW. Words that follow each other by exactly a page are pinned together; 2 KiB lists
+ * are pinned word by word, so one page may be pinned twice. Source: page_array_pin().
  */
 export class CcwData {
   /** The data in order. May stop short of the count: see `broken`. */
@@ -37,8 +37,8 @@ export class CcwData {
   }
 
   /**
-   * Pins the pages of `words` for reading and writing, all or nothing: what failed at run k gave back the k-1 before it.
-   * `count`: bytes of data, at least 1. @throws whatever `pins.pin` throws.
+   * Pins the pages of `words` for reading and writing, all or nothing: what failed at run k gave back the k-1 before
+   * it. `count`: bytes of data, at least 1. @throws whatever `pins.pin` throws.
    */
   static pin(pins: PinApi, words: readonly bigint[], data: { count: number; format: IdalFormat }): CcwData {
     const runs = runsOf(words, data.format.block);

@@ -5,8 +5,9 @@ import type { ControlUnit } from './control-unit.js';
 import { CCW_FLAG, CCW_SIZE, CHANNEL_STATUS, DEVICE_STATUS, type Irb, isTic, ORB, SCSW } from './wire.js';
 
 /**
- * CCWs that one program may execute. Real channels loop until somebody clears them; here a guest must not be able to keep
- * the process busy, so that a program that goes on longer ends with a program check. A program without loops has at most as many.
+ * CCWs that one program may execute. Real channels loop until somebody clears them; here a guest must not be able to
+ * keep the process busy, so that a program that goes on longer ends with a program check. A program without loops has
+ * at most as many.
  */
 export const STEPS_MAX = 65_536;
 
@@ -30,8 +31,8 @@ export interface EngineRequest {
 }
 
 /**
- * Runs one channel program against a control unit, on the pinned pages themselves. Source: z/Architecture, "I/O": chaining,
- * conclusion of I/O operations; the statuses of malformed programs as recorded from a running vfio-ccw.
+ * Runs one channel program against a control unit, on the pinned pages themselves. Source: z/Architecture, "I/O":
+ * chaining, conclusion of I/O operations; the statuses of malformed programs as recorded from a running vfio-ccw.
  */
 export class ChannelEngine {
   readonly #request: EngineRequest;

@@ -18,8 +18,9 @@ export interface PreparedCcw {
 }
 
 /**
- * A guest's channel program: copies of its CCWs and indirect lists, and its data pages, pinned from `prefetch` to `free`.
- * Guest pages that only hold CCWs or lists are not pinned: the copies are what runs. Source: struct channel_program.
+ * A guest's channel program: copies of its CCWs and indirect lists, and its data pages, pinned from `prefetch` to
+ * `free`. Guest pages that only hold CCWs or lists are not pinned: the copies are what runs. Source: struct
+ * channel_program.
  */
 export class ChannelProgram {
   readonly orb: Orb;
@@ -34,8 +35,8 @@ export class ChannelProgram {
   }
 
   /**
-   * Copies the program at ORB.CPA. @throws PinionError CCW_CHAIN_TOO_LONG, CCW_TOO_MANY_CHAINS (EINVAL), and what `dma.read`
-   * throws. Source: cp_init().
+   * Copies the program at ORB.CPA. @throws PinionError CCW_CHAIN_TOO_LONG, CCW_TOO_MANY_CHAINS (EINVAL), and what
+   * `dma.read` throws. Source: cp_init().
    */
   static init(dma: DmaApi, orb: Orb): ChannelProgram {
     return new ChannelProgram(orb, readChains(dma, orb));

@@ -46,8 +46,8 @@ export class ChannelTransfer implements ChannelData {
   }
 
   /**
-   * Whether an incorrect length is to be told: the unit moved data, but more or less than the program wanted, and the program
-   * does not suppress it. Suppression does not hold as long as more of the data chain is to come.
+   * Whether an incorrect length is to be told: the unit moved data, but more or less than the program wanted, and the
+   * program does not suppress it. Suppression does not hold as long as more of the data chain is to come.
    */
   get incorrectLength(): boolean {
     const { flags } = this.#current.ccw;

@@ -1,16 +1,16 @@
 import { SENSE_SIZE } from './wire.js';
 
 /**
- * The guest memory of one command, data chaining already followed. Pieces are live bytes of pinned pages: they may be used
- * until the command's promise settles, not longer.
+ * The guest memory of one command, data chaining already followed. Pieces are live bytes of pinned pages: they may be
+ * used until the command's promise settles, not longer.
  */
 export interface ChannelData {
   /** Somebody stopped the program: end the command soon; its status is not looked at. */
   readonly cancelled: boolean;
   /**
-   * The next `length` bytes in order, fewer when the program gives no more (the channel then reports an incorrect length
-   * unless the program suppresses it). `to-guest`: the pieces are written, and what the program skips is a piece that
-   * nobody sees; `to-device`: they are read.
+   * The next `length` bytes in order, fewer when the program gives no more (the channel then reports an incorrect
+   * length unless the program suppresses it). `to-guest`: the pieces are written, and what the program skips is a
+   * piece that nobody sees; `to-device`: they are read.
    */
   take(length: number, direction: 'to-guest' | 'to-device'): readonly Uint8Array[];
 }

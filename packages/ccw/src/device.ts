@@ -62,9 +62,9 @@ const IRQS: readonly IrqInfo[] = [
 ];
 
 /**
- * One subchannel with its control unit. A guest's start is a write of region 0 (or `start`): the program is copied, its data pages
- * are pinned, and it runs when the write has returned; its end is an IRB in region 0 and interrupt 0. Its pages are pinned for exactly
- * that long. Source: vfio_ccw_fsm.c, vfio_ccw_ops.c; recorded answers of Linux 6.12.
+ * One subchannel with its control unit. A guest's start is a write of region 0 (or `start`): the program is copied,
+ * its data pages are pinned, and it runs when the write has returned; its end is an IRB in region 0 and interrupt 0.
+ * Its pages are pinned for exactly that long. Source: vfio_ccw_fsm.c, vfio_ccw_ops.c; recorded answers of Linux 6.12.
  *
  * | state | start | halt, clear |
  * |---|---|---|
@@ -110,7 +110,9 @@ export class CcwDevice implements PinningDeviceOps {
     return decodeIrb(this.#io.subarray(IO_REGION.irb));
   }
 
-  /** Settles when the program that is in flight now, if any, has ended: its pages are given back and its end was told. */
+  /**
+   * Settles when the program that is in flight now, if any, has ended: its pages are given back and its end was told.
+   */
   async whenIdle(): Promise<void> {
     await this.#run?.done;
   }
@@ -118,10 +120,12 @@ export class CcwDevice implements PinningDeviceOps {
   // --- what a guest asks for
 
   /**
-   * SSCH: what a write of the whole region 0 does. When this returns the program is accepted and its pages are pinned; it
-   * begins to run after the caller's turn. A throw leaves nothing pinned, and the region holds the ORB and the negative errno.
-   * @throws PinionError CCW_NOT_OPERATIONAL (EIO), CCW_PROCESSING, CCW_RANGE_LEAVING (EAGAIN), CCW_PENDING, CCW_FUNCTION_BUSY (EBUSY), CCW_TRANSPORT_MODE
-   * (EOPNOTSUPP), CCW_BAD_ORB (EIO), CCW_CHAIN_TOO_LONG, CCW_TOO_MANY_CHAINS (EINVAL), and those of the pin and DMA APIs.
+   * SSCH: what a write of the whole region 0 does. When this returns the program is accepted and its pages are
+   * pinned; it begins to run after the caller's turn. A throw leaves nothing pinned, and the region holds the ORB and
+   * the negative errno.
+   * @throws PinionError CCW_NOT_OPERATIONAL (EIO), CCW_PROCESSING, CCW_RANGE_LEAVING (EAGAIN), CCW_PENDING,
+   * CCW_FUNCTION_BUSY (EBUSY), CCW_TRANSPORT_MODE (EOPNOTSUPP), CCW_BAD_ORB (EIO), CCW_CHAIN_TOO_LONG,
+   * CCW_TOO_MANY_CHAINS (EINVAL), and those of the pin and DMA APIs.
    */
   start(orb: Orb): void {
     this.#io.set(encodeOrb(orb), IO_REGION.orb);
@@ -129,7 +133,8 @@ export class CcwDevice implements PinningDeviceOps {
     this.#ioRequest();
   }
 
-  /** HSCH: ends the program in flight, if any; an interrupt with the halt function follows when it no longer touches memory.
+  /** HSCH: ends the program in flight, if any; an interrupt with the halt function follows when it no longer touches
+   * memory.
    *  @throws PinionError CCW_NOT_OPERATIONAL (EIO), CCW_PROCESSING (EAGAIN), CCW_FUNCTION_BUSY (EBUSY). */
   halt(): void {
     this.#asyncCommand(ASYNC_COMMAND.HALT);
@@ -146,11 +151,11 @@ export class CcwDevice implements PinningDeviceOps {
   }
 
   /**
-   * Stores the bytes, also of a request that then fails, and acts on the region's whole content, as Linux does: a partial write
-   * starts what the ORB and the START bit say by then. Without START, HALT or CLEAR in the SCSW nothing is started, and unlike
-   * in Linux an old return code is not reported again.
-   * @throws PinionError CCW_BAD_REGION (EINVAL), CCW_USE_ASYNC_REGION (EOPNOTSUPP), CCW_BAD_COMMAND (EINVAL), and what `start` and
-   * `halt` throw.
+   * Stores the bytes, also of a request that then fails, and acts on the region's whole content, as Linux does: a
+   * partial write starts what the ORB and the START bit say by then. Without START, HALT or CLEAR in the SCSW nothing
+   * is started, and unlike in Linux an old return code is not reported again.
+   * @throws PinionError CCW_BAD_REGION (EINVAL), CCW_USE_ASYNC_REGION (EOPNOTSUPP), CCW_BAD_COMMAND (EINVAL), and
+   * what `start` and `halt` throw.
    */
   writeRegion(index: number, offset: number, bytes: Uint8Array): void {
     const region = this.#region(index, offset, bytes.length);
@@ -202,10 +207,11 @@ export class CcwDevice implements PinningDeviceOps {
   }
 
   /**
-   * A mapping goes away. If any page that the program in flight has pinned lies in `range`, the program ends as by a reset: its disk I/O
-   * is waited for, all its pages are given back (also those outside of the range), and the subchannel is idle. No interrupt tells, as in
-   * Linux, unless the driver's `reportLost` asks for one with the clear function. Otherwise nothing happens to the program. While this runs,
-   * a start that would pin inside the range gets CCW_RANGE_LEAVING. Source: vfio_ccw_dma_unmap(), threads/2022-07.
+   * A mapping goes away. If any page that the program in flight has pinned lies in `range`, the program ends as by a
+   * reset: its disk I/O is waited for, all its pages are given back (also those outside of the range), and the
+   * subchannel is idle. No interrupt tells, as in Linux, unless the driver's `reportLost` asks for one with the clear
+   * function. Otherwise nothing happens to the program. While this runs, a start that would pin inside the range gets
+   * CCW_RANGE_LEAVING. Source: vfio_ccw_dma_unmap(), threads/2022-07.
    */
   async dmaUnmap(range: FrameRange): Promise<void> {
     const watched = this.#options.quirks.has('first-iova-only') ? { first: range.first, last: range.first } : range;
@@ -346,8 +352,8 @@ export class CcwDevice implements PinningDeviceOps {
   }
 
   /**
-   * Stops the program in flight and waits until its pages are given back. After a reset nothing is told; an unmapping leaves a halt
-   * or clear that the guest already asked for its interrupt.
+   * Stops the program in flight and waits until its pages are given back. After a reset nothing is told; an unmapping
+   * leaves a halt or clear that the guest already asked for its interrupt.
    */
   async #quiesce(stop: 'reset' | 'unmap'): Promise<void> {
     await this.#prepared();

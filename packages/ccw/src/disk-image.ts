@@ -8,8 +8,9 @@ export interface DiskImage {
   readonly size: number;
   readonly readOnly: boolean;
   /**
-   * Fills all of `pieces` in order from `position`, straight into the memory they stand in. Settles when the host no longer
-   * touches that memory, whatever the outcome. @throws PinionError CCW_IMAGE_RANGE (ERANGE), CCW_IMAGE_SHORT (EIO), or the host's error.
+   * Fills all of `pieces` in order from `position`, straight into the memory they stand in. Settles when the host no
+   * longer touches that memory, whatever the outcome. @throws PinionError CCW_IMAGE_RANGE (ERANGE), CCW_IMAGE_SHORT
+   * (EIO), or the host's error.
    */
   read(position: number, pieces: readonly Uint8Array[]): Promise<void>;
   /** Writes all of `pieces`. The same, and @throws PinionError CCW_IMAGE_READ_ONLY (EACCES). Not atomic. */

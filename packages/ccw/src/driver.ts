@@ -5,9 +5,10 @@ import { ccwErrors } from './errors.js';
 import { quirkSet } from './quirks.js';
 
 /**
- * `units`: the control unit behind each parent (subchannel), by the parent's name; they belong to the caller, and each serves one
- * subchannel. `quirks`: names of `CCW_QUIRKS`, none by default. `reportLost`: a program that an unmapping ended is told to the guest by an
- * interrupt with the clear function; Linux tells nothing, and the guest finds out by its own timeout.
+ * `units`: the control unit behind each parent (subchannel), by the parent's name; they belong to the caller, and
+ * each serves one subchannel. `quirks`: names of `CCW_QUIRKS`, none by default. `reportLost`: a program that an
+ * unmapping ended is told to the guest by an interrupt with the clear function; Linux tells nothing, and the guest
+ * finds out by its own timeout.
  */
 export interface CcwDriverOptions {
   readonly units: Readonly<Record<string, ControlUnit>>;
@@ -21,7 +22,8 @@ export interface CcwDriver extends PinningDriver {
 }
 
 /**
- * The driver of s390 channel I/O. `create` @throws PinionError CCW_NO_UNIT (ENODEV) for a parent without a control unit.
+ * The driver of s390 channel I/O. `create` @throws PinionError CCW_NO_UNIT (ENODEV) for a parent without a control
+ * unit.
  * @throws PinionError CCW_UNKNOWN_QUIRK (EINVAL). Source: vfio_ccw_drv.c, vfio_ccw_ops.c.
  */
 export function createCcwDriver(options: CcwDriverOptions): CcwDriver {

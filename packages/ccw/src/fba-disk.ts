@@ -39,12 +39,13 @@ interface Located {
 }
 
 /**
- * A fixed-block disk (9336) on a raw image. A program defines an extent (63), locates blocks in it (43) and at once reads (42) or
- * writes (41) them; data goes straight between the image and the guest's pinned pages. The image belongs to the caller.
+ * A fixed-block disk (9336) on a raw image. A program defines an extent (63), locates blocks in it (43) and at once
+ * reads (42) or writes (41) them; data goes straight between the image and the guest's pinned pages. The image
+ * belongs to the caller.
  *
- * Unit checks and sense bytes 0, 1: command reject 80 (unknown command, malformed or out-of-order parameters), 80 02 write
- * inhibited (read-only image or extent), 00 04 file protected (locate outside the extent), 10 80 equipment check (the image
- * failed). Source: F.1.2 layouts of dasd_fba.h; sense bits as 3370/9336 use them.
+ * Unit checks and sense bytes 0, 1: command reject 80 (unknown command, malformed or out-of-order parameters), 80 02
+ * write inhibited (read-only image or extent), 00 04 file protected (locate outside the extent), 10 80 equipment
+ * check (the image failed). Source: F.1.2 layouts of dasd_fba.h; sense bits as 3370/9336 use them.
  */
 export class FbaDisk implements ControlUnit {
   readonly name: string;

@@ -2,8 +2,8 @@
  * Words that go between the guest, the channel subsystem and the region of a vfio-ccw device. All are big-endian.
  * Source: z/Architecture Principles of Operation, "I/O"; include/uapi/linux/vfio_ccw.h.
  *
- * A CCW address, a CPA and a TIC target are 31-bit byte addresses and are held as plain numbers here; data addresses are
- * 64 bits wide and are bigint.
+ * A CCW address, a CPA and a TIC target are 31-bit byte addresses and are held as plain numbers here; data addresses
+ * are 64 bits wide and are bigint.
  */
 
 /** Bits of word 1 of an operation request block. */
@@ -83,7 +83,10 @@ export function decodeCcw(bytes: Uint8Array): Ccw {
   return { command: view.getUint8(0), flags: view.getUint8(1), count: view.getUint16(2), address: view.getUint32(4) };
 }
 
-/** @param bytes at least 8 bytes: a format-0 CCW. Any command that ends in 8 is a TIC, and a TIC has neither flags nor count. */
+/**
+ * @param bytes at least 8 bytes: a format-0 CCW. Any command that ends in 8 is a TIC, and a TIC has neither flags nor
+ * count.
+ */
 export function decodeCcw0(bytes: Uint8Array): Ccw {
   const view = viewOf(bytes);
   const address = view.getUint32(0) & 0x00ff_ffff;
@@ -148,8 +151,8 @@ export const CHANNEL_STATUS = {
 } as const;
 
 /**
- * What an interruption tells. `word0`: bits of `SCSW`; `cpa`: guest address of the last CCW used, plus 8; `count`: residual
- * bytes of that CCW; `sense`: 32 bytes, present after a unit check.
+ * What an interruption tells. `word0`: bits of `SCSW`; `cpa`: guest address of the last CCW used, plus 8; `count`:
+ * residual bytes of that CCW; `sense`: 32 bytes, present after a unit check.
  */
 export interface Irb {
   readonly word0: number;

@@ -23,8 +23,8 @@ const POISON = 0xdb;
 const fail = (errno: Errno, message: string): PinionError => new PinionError(`GUEST_${errno}`, errno, message);
 
 /**
- * A guest's memory with the DMA and pin APIs on it, before any mediator: `pages` pages from frame `first`, all mapped. Counts
- * every pin, and poisons a page that is unmapped so that a late write to it is noticed.
+ * A guest's memory with the DMA and pin APIs on it, before any mediator: `pages` pages from frame `first`, all
+ * mapped. Counts every pin, and poisons a page that is unmapped so that a late write to it is noticed.
  */
 export class FakeGuest {
   readonly first: number;
@@ -177,7 +177,10 @@ export class FakeGuest {
   }
 }
 
-/** A handle like core's: unusable after `unpin`. Its memory comes in one view per page, so that views are never assumed to be one. */
+/**
+ * A handle like core's: unusable after `unpin`. Its memory comes in one view per page, so that views are never
+ * assumed to be one.
+ */
 class FakePins implements PinnedPages {
   readonly range: FrameRange;
   readonly prot: Prot;

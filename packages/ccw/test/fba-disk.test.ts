@@ -8,7 +8,9 @@ import fc from 'fast-check';
 import { patternImage } from './fake-disk.js';
 import { AT, fbaProgram, openSubchannel, type Subchannel } from './subchannel.js';
 
-/** Runs the program at AT.ccws to its end. @returns device status, channel status, residual count, sense bytes 0 and 1. */
+/**
+ * Runs the program at AT.ccws to its end. @returns device status, channel status, residual count, sense bytes 0 and 1.
+ */
 async function run({ device, guest, interrupts }: Subchannel, cpa: number = AT.ccws): Promise<readonly unknown[]> {
   device.start(commandOrb(cpa));
   await device.whenIdle();
