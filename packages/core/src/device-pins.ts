@@ -40,6 +40,9 @@ export class DevicePins implements PinApi, PinHolder {
   readonly #seat: PinSeat;
   readonly #runtime: Runtime;
   readonly #held = new PageCounts();
+  readonly #handles = new Set<PinnedPageHandle>();
+  /** A page was unpinned without its handle: from then on every page that goes is looked up among the handles. */
+  #mixed = false;
 
   constructor(seat: PinSeat, runtime: Runtime) {
     this.#seat = seat;
@@ -58,12 +61,6 @@ export class DevicePins implements PinApi, PinHolder {
     return this.#held.count(frame);
   }
 
-  holds(range: FrameRange): boolean {
-    for (let frame = range.first; frame <= range.last; frame = asIovaFrame(frame + 1))
-      if (this.#held.count(frame) === 0) return false;
-    return true;
-  }
-
   /** Held frames inside `range`, ascending. */
   within(range: FrameRange): readonly IovaFrame[] {
     return this.#held.within(range.first, range.last).map(asIovaFrame);
@@ -71,32 +68,41 @@ export class DevicePins implements PinApi, PinHolder {
 
   pin(first: IovaFrame, count: number, prot: Prot): PinnedPages {
     const frames = new Float64Array(count >= 1 && count <= PIN_PAGES_MAX ? count : 0);
-    this.pinInto(first, count, prot, frames);
-    return new PinnedPageHandle(this, this.#runtime.memory, { range: frameRange(first, count), prot, frames });
+    this.#pinFrames(first, count, prot, frames);
+    const pins = { range: frameRange(first, count), prot, frames };
+    const handle = new PinnedPageHandle(this, this.#runtime.memory, pins);
+    this.#handles.add(handle);
+    this.#tellPinned(first, count, prot);
+    return handle;
   }
 
   pinInto(first: IovaFrame, count: number, prot: Prot, out: Float64Array): void {
-    this.#checkFrames(first, count);
-    this.#pin(first, 0, { count, prot, out });
+    this.#pinFrames(first, count, prot, out);
+    this.#tellPinned(first, count, prot);
   }
 
   pinAt(iova: bigint, count: number, prot: Prot, out: Float64Array): void {
     this.#checkAddress(iova);
-    this.#pin(iovaFrame(iova), pageOffset(iova), { count, prot, out });
+    const first = iovaFrame(iova);
+    this.#checkPin(count).pinPages(this.#seat.group, first, pageOffset(iova), count, prot, out);
+    this.#book(first, count);
+    this.#tellPinned(first, count, prot);
   }
 
   unpin(first: IovaFrame, count: number): void {
+    this.#mixed ||= this.#handles.size > 0;
     this.#unpin(first, 0, count);
   }
 
   unpinAt(iova: bigint, count: number): void {
     this.#checkAddress(iova);
+    this.#mixed ||= this.#handles.size > 0;
     this.#unpin(iovaFrame(iova), pageOffset(iova), count);
   }
 
-  release(range: FrameRange): void {
-    // A handle may hold more than one call takes: the limit belongs to the call, not to the pages.
-    this.#unpin(range.first, 0, frameCount(range));
+  release(handle: PinnedPageHandle): void {
+    this.#handles.delete(handle);
+    for (const range of handle.kept()) this.#unpin(range.first, 0, frameCount(range));
   }
 
   bytes(pfn: Pfn, count: number): Uint8Array {
@@ -106,7 +112,9 @@ export class DevicePins implements PinApi, PinHolder {
   /** The mapping over `range` is gone: whatever the record still says is history. */
   forget(range: FrameRange): void {
     if (this.#held.size === 0) return;
-    for (const frame of this.#held.within(range.first, range.last)) this.#held.forget(frame);
+    const frames = this.#held.within(range.first, range.last);
+    for (const frame of frames) this.#held.forget(frame);
+    if (frames.length > 0) this.#revoke(range);
   }
 
   /** Takes back what a driver left when it closed. @returns the frames it had left, ascending. */
@@ -116,11 +124,17 @@ export class DevicePins implements PinApi, PinHolder {
       for (let n = this.#held.count(frame); release && n > 0; n -= 1) this.#seat.backend?.unpinPages?.(frame, 0, 1);
       this.#held.forget(frame);
     }
+    this.#revoke({ first: asIovaFrame(0), last: asIovaFrame(LAST_FRAME) });
     return left;
   }
 
+  /** Handles lose their pages inside `range`; a handle without pages is forgotten. */
+  #revoke(range: FrameRange): void {
+    for (const handle of this.#handles) if (handle.lose(range)) this.#handles.delete(handle);
+  }
+
   #checkFrames(first: number, count: number): void {
-    if (Number.isSafeInteger(first) && first >= 0 && first + Math.max(count, 1) - 1 <= LAST_FRAME) return;
+    if (Number.isSafeInteger(first) && first >= 0 && first + count - 1 <= LAST_FRAME) return;
     throw coreErrors.BAD_ADDRESS({ device: this.name, what: `frame ${first} with ${count} pages` });
   }
 
@@ -142,10 +156,18 @@ export class DevicePins implements PinApi, PinHolder {
     return backend;
   }
 
-  #pin(first: IovaFrame, offset: number, wish: { count: number; prot: Prot; out: Float64Array }): void {
-    const { count, prot, out } = wish;
-    this.#checkPin(count).pinPages(this.#seat.group, first, offset, count, prot, out);
+  #pinFrames(first: IovaFrame, count: number, prot: Prot, out: Float64Array): void {
+    const backend = this.#checkPin(count);
+    this.#checkFrames(first, count);
+    backend.pinPages(this.#seat.group, first, 0, count, prot, out);
+    this.#book(first, count);
+  }
+
+  #book(first: IovaFrame, count: number): void {
     for (let page = 0; page < count; page += 1) this.#held.add(first + page);
+  }
+
+  #tellPinned(first: IovaFrame, count: number, prot: Prot): void {
     if (this.#runtime.bus.listenerCount('pages:pinned') === 0) return; // why: this is the hot path
     this.#runtime.publish('pages:pinned', { ...this.#who(), range: frameRange(first, count), prot });
   }
@@ -153,26 +175,41 @@ export class DevicePins implements PinApi, PinHolder {
   #unpin(first: IovaFrame, offset: number, count: number): void {
     const backend = this.#seat.backend;
     if (backend?.unpinPages === undefined) return;
-    const performed = backend.pinPolicy?.foreignUnpin === 'performed';
-    const end = count > 0 && Number.isInteger(count) ? first + count : first;
-    let runStart = first;
-    for (let frame = first; frame < end; frame = asIovaFrame(frame + 1)) {
-      if (this.#held.remove(frame)) continue;
-      this.#reportForeign(frame, performed);
-      if (performed) continue;
-      this.#unpinRun(backend, runStart, frame);
-      runStart = asIovaFrame(frame + 1);
+    const pages = count > 0 && Number.isInteger(count) ? count : 0;
+    if (backend.pinPolicy?.foreignUnpin === 'performed') {
+      for (let page = 0; page < pages; page += 1) this.#drop(asIovaFrame(first + page), true);
+      backend.unpinPages(first, offset, count); // why: a count that makes no sense too; it is the backend who warns
+      this.#tellUnpinned(first, pages);
+      return;
     }
-    // A count that makes no sense goes to the backend as it is when pins have no owner: it is the one who warns.
-    if (performed) backend.unpinPages(first, offset, count);
-    else if (runStart === first && end > first) backend.unpinPages(first, offset, count);
-    else this.#unpinRun(backend, runStart, end);
-    if (this.#runtime.bus.listenerCount('pages:unpinned') === 0 || end === first) return;
-    this.#runtime.publish('pages:unpinned', { ...this.#who(), range: frameRange(first, end - first) });
+    for (let done = 0; done < pages; ) {
+      const run = this.#ownRun(first + done, pages - done);
+      if (run > 0) backend.unpinPages(asIovaFrame(first + done), offset, run);
+      this.#tellUnpinned(asIovaFrame(first + done), run);
+      done += run + 1; // why: the page behind a run is either foreign or behind the end
+    }
   }
 
-  #unpinRun(backend: IommuBackend, first: IovaFrame, end: number): void {
-    if (end > first) backend.unpinPages?.(first, 0, end - first);
+  /** Takes one reference off each page from `first` up to a foreign one, which is reported. @returns how many. */
+  #ownRun(first: number, pages: number): number {
+    let run = 0;
+    while (run < pages && this.#drop(asIovaFrame(first + run), false)) run += 1;
+    return run;
+  }
+
+  /** Takes one reference off the books. @returns false, reported, if there was none. */
+  #drop(frame: IovaFrame, performed: boolean): boolean {
+    if (!this.#held.remove(frame)) {
+      this.#reportForeign(frame, performed);
+      return false;
+    }
+    if (this.#mixed && this.#held.count(frame) === 0) this.#revoke({ first: frame, last: frame });
+    return true;
+  }
+
+  #tellUnpinned(first: IovaFrame, pages: number): void {
+    if (pages === 0 || this.#runtime.bus.listenerCount('pages:unpinned') === 0) return;
+    this.#runtime.publish('pages:unpinned', { ...this.#who(), range: frameRange(first, pages) });
   }
 
   #reportForeign(frame: IovaFrame, performed: boolean): void {

@@ -2,23 +2,23 @@ import { coreErrors } from './errors.js';
 import { PROT_WRITE, type Prot } from './flags.js';
 import type { HostMemory } from './memory.js';
 import type { PinnedPages } from './pins.js';
-import { asPfn, type FrameRange, frameCount, PAGE_SIZE, type Pfn } from './units.js';
+import { asIovaFrame, asPfn, type FrameRange, frameCount, PAGE_SIZE, type Pfn } from './units.js';
 
 /** The device that holds a handle's pages. */
 export interface PinHolder {
   readonly name: string;
-  /** Whether every page of the range is (still) held by this device. */
-  holds(range: FrameRange): boolean;
-  release(range: FrameRange): void;
+  /** The handle gives back what it has `kept`. */
+  release(handle: PinnedPageHandle): void;
 }
 
-/** A handle on pinned pages: host frames remembered, every access checked against the holder's books. */
+/** A handle on pinned pages. It works until it is given back or loses a page, by whatever road; never again after that. */
 export class PinnedPageHandle implements PinnedPages {
   readonly range: FrameRange;
   readonly prot: Prot;
   readonly #holder: PinHolder;
   readonly #memory: HostMemory;
   readonly #frames: Float64Array;
+  #lost: Set<number> | undefined;
   #released = false;
 
   constructor(holder: PinHolder, memory: HostMemory, pins: { range: FrameRange; prot: Prot; frames: Float64Array }) {
@@ -30,7 +30,27 @@ export class PinnedPageHandle implements PinnedPages {
   }
 
   get held(): boolean {
-    return !this.#released && this.#holder.holds(this.range);
+    return !this.#released && this.#lost === undefined;
+  }
+
+  /** The runs of pages that this handle still has to give back: those it has not lost. */
+  *kept(): Iterable<FrameRange> {
+    for (let first = this.range.first; first <= this.range.last; ) {
+      let end = first;
+      while (end <= this.range.last && this.#lost?.has(end) !== true) end = asIovaFrame(end + 1);
+      if (end > first) yield { first, last: asIovaFrame(end - 1) };
+      first = asIovaFrame(end + 1);
+    }
+  }
+
+  /** Pages of `range` are not this handle's any more, if they were. @returns true once it has lost all. */
+  lose(range: FrameRange): boolean {
+    const last = Math.min(range.last, this.range.last);
+    for (let frame = Math.max(range.first, this.range.first); frame <= last; frame += 1) {
+      this.#lost ??= new Set();
+      this.#lost.add(frame);
+    }
+    return this.#lost?.size === frameCount(this.range);
   }
 
   get frames(): readonly Pfn[] {
@@ -66,7 +86,7 @@ export class PinnedPageHandle implements PinnedPages {
   unpin(): void {
     if (this.#released) return;
     this.#released = true;
-    this.#holder.release(this.range);
+    this.#holder.release(this);
   }
 
   [Symbol.dispose](): void {
