@@ -1,4 +1,4 @@
-import { defineDriver, type PinningDeviceContext, type PinningDriver } from '@pinion/core';
+import { defineDriver, definePlugin, type PinningDeviceContext, type PinningDriver, type Plugin } from '@pinion/core';
 import { GvtDevice } from './device.js';
 import { gvtErrors } from './errors.js';
 import type { LeftoverReport } from './hypervisor/kvm.js';
@@ -61,4 +61,10 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
     device: (name: string) => devices.get(name),
     create,
   });
+}
+
+/** The driver as a plugin. @throws as `createGvtDriver`. */
+export function gvt(options: GvtOptions = {}): Plugin {
+  const driver = createGvtDriver(options);
+  return definePlugin({ name: 'gvt', core: '^0.1', register: (scope) => scope.vendorDriver(driver) });
 }

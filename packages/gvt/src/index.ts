@@ -16,7 +16,7 @@ export {
 export { GvtDevice, type GvtDeviceParts, type GvtStats } from './device.js';
 export type { Frame } from './display.js';
 export { DmaCache, type Leftover, SIZE_2M, SIZE_4K } from './dma-cache.js';
-export { createGvtDriver, type GvtDriver, type GvtOptions } from './driver.js';
+export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
 export { gvtErrors } from './errors.js';
 export type { GraphicsFault, Source } from './faults.js';
 export type { HostEntry } from './ggtt.js';

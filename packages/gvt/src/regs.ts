@@ -55,8 +55,9 @@ export const INTERRUPT = { MASTER: 0x44200, ISR: 0x44300, IMR: 0x44304, IIR: 0x4
 export const MASTER_ENABLE = 0x80000000;
 export const MASTER_RCS = 1;
 export const MASTER_BCS = 2;
-/** GT0: MI_USER_INTERRUPT and MI_FLUSH_DW notify of the blitter. */
+/** GT0, blitter: MI_USER_INTERRUPT, an error that stands in EIR, MI_FLUSH_DW notify. */
 export const BCS_USER_INTERRUPT = 1 << 16;
+export const BCS_ERROR_INTERRUPT = 1 << 19;
 export const BCS_FLUSH_NOTIFY = 1 << 20;
 
 /** Pipe A and its primary plane. */

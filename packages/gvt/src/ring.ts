@@ -2,7 +2,7 @@ import { type Clock, type Log, PinionError } from '@pinion/core';
 import type { CommandStreamer } from './command-streamer.js';
 import type { Interrupts } from './interrupts.js';
 import type { RegisterFile } from './mmio.js';
-import { BCS, EIR_INSTRUCTION, HEAD_OFFSET, RING_ENABLE, TAIL_OFFSET } from './regs.js';
+import { BCS, BCS_ERROR_INTERRUPT, EIR_INSTRUCTION, HEAD_OFFSET, RING_ENABLE, TAIL_OFFSET } from './regs.js';
 
 /** Bytes of work in one go; then the ring lets everybody else run. */
 const SLICE = 4 * 1024 * 1024;
@@ -111,12 +111,13 @@ export class Ring {
   }
 
   #halt(cause: unknown): void {
-    const { registers, streamer, log } = this.#parts;
+    const { registers, streamer, interrupts, log } = this.#parts;
     this.#state = 'halted';
     this.#error = cause instanceof PinionError ? cause : undefined;
     registers.set(BCS.IPEHR, streamer.header);
     registers.set(BCS.ACTHD, streamer.position);
     registers.set(BCS.EIR, registers.get(BCS.EIR) | EIR_INSTRUCTION);
     log.warn('blitter ring halted until reset', cause);
+    interrupts.raise(BCS_ERROR_INTERRUPT);
   }
 }

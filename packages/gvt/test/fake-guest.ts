@@ -199,6 +199,7 @@ export class FakeGuest {
   readonly device: GvtDevice;
   /** Interrupts that arrived: [index, vector]. */
   readonly irqs: (readonly [number, number])[] = [];
+  #ring = { gfn: 0, bytes: 0 };
 
   constructor(options: FakeGuestOptions = {}) {
     this.pins = new FakePins(options);
@@ -274,11 +275,31 @@ export class FakeGuest {
 
   /** Sets up a ring of `pages` pages at guest frame `gfn`, graphics address `address`. */
   startRing(address: number, gfn: number, pages = 1): void {
+    this.#ring = { gfn, bytes: pages * PAGE };
     this.mapPages(address, gfn, pages);
     this.write32(BCS.START, address);
     this.write32(BCS.HEAD, 0);
     this.write32(BCS.TAIL, 0);
     this.write32(BCS.CTL, ((pages - 1) << 12) | 1);
+  }
+
+  /** Puts commands behind the ring's tail, wrapping, and moves the tail: they run when the clock does. */
+  submit(...commands: readonly (readonly number[])[]): void {
+    const { gfn, bytes } = this.#ring;
+    const dwords = commands.flat();
+    if (dwords.length % 2 === 1) dwords.push(0);
+    let tail = this.read32(BCS.TAIL);
+    for (const dword of dwords) {
+      this.poke(gfn, tail, [dword]);
+      tail = (tail + 4) % bytes;
+    }
+    this.write32(BCS.TAIL, tail);
+  }
+
+  /** Submits and lets the engine finish. */
+  run(...commands: readonly (readonly number[])[]): void {
+    this.submit(...commands);
+    this.clock.drain();
   }
 
   /** Unmaps guest memory as a hypervisor does: the duty first, then the pages are gone. */
