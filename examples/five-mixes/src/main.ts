@@ -1,1 +1,36 @@
-export {};
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { PinionError } from '@pinion/core';
+import { createRegistry, Host, loadDescription } from '@pinion/vm';
+import { runMixes } from './mixes.js';
+import { printTable, rowHolds } from './table.js';
+
+const folder = fileURLToPath(new URL('..', import.meta.url));
+const DISK_BYTES = 64 * 1024;
+
+async function main(json: boolean): Promise<boolean> {
+  mkdirSync(join(folder, 'out'), { recursive: true });
+  writeFileSync(join(folder, 'out', 'disk.img'), new Uint8Array(DISK_BYTES));
+  const registry = createRegistry();
+  const description = loadDescription(join(folder, 'vm.yaml'), registry);
+  const mixes = await runMixes(description, () => Host.create(description, { registry }));
+  const differences = mixes.flatMap(({ rows }) => rows).filter((row) => !rowHolds(row)).length;
+  if (json) process.stdout.write(`${JSON.stringify({ ok: differences === 0, mixes }, null, 2)}\n`);
+  else {
+    printTable(mixes, process.stdout);
+    process.stdout.write(`\n${mixes.length} combinations, ${differences} differences from Linux\n`);
+  }
+  return differences === 0;
+}
+
+// Timers of the library keep no process alive, so the example does it as long as it runs.
+const alive = setInterval(() => {}, 60_000);
+try {
+  if (!(await main(process.argv.includes('--json')))) process.exitCode = 1;
+} catch (cause) {
+  process.stderr.write(`${cause instanceof PinionError ? cause.toString() : String(cause)}\n`);
+  process.exitCode = 1;
+} finally {
+  clearInterval(alive);
+}

@@ -1,1 +1,44 @@
-export {};
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { PinionError } from '@pinion/core';
+import { createRegistry, EmbeddedVm, Host, loadDescription } from '@pinion/vm';
+import { makeImages } from './images.js';
+import { jsonReport, tableReport } from './report.js';
+import { runScenario } from './scenario.js';
+
+const folder = fileURLToPath(new URL('..', import.meta.url));
+const out = join(folder, 'out');
+const png = join(out, 'frame.png');
+
+async function main(json: boolean): Promise<boolean> {
+  makeImages(out);
+  const registry = createRegistry();
+  const description = loadDescription(join(folder, 'vm.yaml'), registry);
+  const host = await Host.create(description, { registry });
+  try {
+    const vm = await EmbeddedVm.start(host, description);
+    const report = json ? jsonReport(process.stdout) : tableReport(process.stdout);
+    const { ok, frameSha256 } = await runScenario(vm, report, png);
+    const { mappings, pinnedPages, lockedPages } = vm.accounting;
+    const pins = [...pinnedPages.values()].reduce((sum, pages) => sum + pages, 0);
+    report.end({
+      summary: `${mappings} mappings, ${pins} pins, ${lockedPages} locked pages`,
+      facts: { frame: relative(process.cwd(), png), sha256: frameSha256 },
+      ok,
+    });
+    return ok;
+  } finally {
+    await host.close();
+  }
+}
+
+// Timers of the library keep no process alive, so the example does it as long as the VM runs.
+const alive = setInterval(() => {}, 60_000);
+try {
+  if (!(await main(process.argv.includes('--json')))) process.exitCode = 1;
+} catch (cause) {
+  process.stderr.write(`${cause instanceof PinionError ? cause.toString() : String(cause)}\n`);
+  process.exitCode = 1;
+} finally {
+  clearInterval(alive);
+}

@@ -8,7 +8,7 @@ export interface Accounting {
   readonly iommuPages: ReadonlyMap<string, number>;
   /** Pages pinned by mediated devices, per device that holds any. */
   readonly pinnedPages: ReadonlyMap<string, number>;
-  /** VmLck of the VMM's process, pages. */
+  /** VmLck of the VMM's process, pages. When it has exited: what its containers still count as charged. */
   readonly lockedPages: number;
   /** Pages of the host's memory that somebody holds a long-term reference to. */
   readonly heldPages: number;
@@ -31,7 +31,7 @@ export function accountingOf(vm: EmbeddedVm): Accounting {
     mappedBytes: containers.reduce((sum, { mappedBytes }) => sum + mappedBytes, 0n),
     iommuPages,
     pinnedPages,
-    lockedPages: vm.memory.lockedPages,
+    lockedPages: vm.task.mm?.lockedPages ?? containers.reduce((sum, { lockedPages }) => sum + lockedPages, 0),
     heldPages: vm.host.memory.referencedPages,
   };
 }

@@ -36,6 +36,8 @@ const SEQNO = 0x100;
 /** Linear planes count their stride in units of this many bytes. */
 const STRIDE_UNIT = 64;
 
+export { type BlitSurface, type Rect, xyColorBlt, xySrcCopyBlt } from '@pinion/gvt';
+
 /** A piece of guest memory that the GPU sees, too: `address` is its graphics address. */
 export interface GraphicsBuffer {
   readonly at: bigint;
@@ -85,23 +87,26 @@ export class VgpuDriver {
     return new VgpuDriver(machine, heap, slot);
   }
 
-  /** Guest memory that the GPU sees. @throws VM_GUEST_MEMORY_FULL (ENOMEM) when guest or graphics memory is used up. */
+  /** Fresh, zeroed guest memory that the GPU sees. @throws VM_GUEST_MEMORY_FULL (ENOMEM) when guest or graphics memory is used up. */
   allocate(bytes: number): GraphicsBuffer {
-    const pages = Math.ceil(bytes / PAGE_SIZE);
+    const at = this.#heap.allocate(pagesOf(bytes) * PAGE_SIZE);
+    this.#machine.memory.write(at, new Uint8Array(bytes));
+    return this.map(at, bytes);
+  }
+
+  /** Lets the GPU see guest memory from `at`, which begins a page. @throws VM_GUEST_MEMORY_FULL (ENOMEM) when graphics memory is used up. */
+  map(at: bigint, bytes: number): GraphicsBuffer {
     const address = this.#free;
-    if (address + pages * PAGE_SIZE > this.#end) {
-      throw vmErrors.GUEST_MEMORY_FULL({ size: bytes, used: BigInt(address) });
-    }
-    this.#free += pages * PAGE_SIZE;
-    const at = this.#heap.allocate(pages * PAGE_SIZE);
-    this.#machine.memory.write(at, new Uint8Array(pages * PAGE_SIZE));
-    this.#writeTable(address, pages, at);
+    const next = address + pagesOf(bytes) * PAGE_SIZE;
+    if (next > this.#end) throw vmErrors.GUEST_MEMORY_FULL({ size: bytes, used: BigInt(address) });
+    this.#free = next;
+    this.#writeTable(address, pagesOf(bytes), at);
     return { at, bytes, address };
   }
 
-  /** Takes a buffer's pages out of the translation table, and gives the memory back. */
+  /** Takes a buffer's pages out of the translation table, and gives memory that `allocate` took back. */
   release(buffer: GraphicsBuffer): void {
-    this.#writeTable(buffer.address, Math.ceil(buffer.bytes / PAGE_SIZE), undefined);
+    this.#writeTable(buffer.address, pagesOf(buffer.bytes), undefined);
     this.#heap.free(buffer.at);
   }
 
@@ -209,3 +214,5 @@ export class VgpuDriver {
     this.#pci.write32(REGION.BAR0, register, value);
   }
 }
+
+const pagesOf = (bytes: number): number => Math.ceil(bytes / PAGE_SIZE);

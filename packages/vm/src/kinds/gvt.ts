@@ -1,6 +1,9 @@
-import { createGvtDriver, VGPU_TYPES } from '@pinion/gvt';
+import type { Device } from '@pinion/core';
+import { createGvtDriver, GvtDevice, VGPU_TYPES } from '@pinion/gvt';
 import type { MediatedKind, ParentConfig } from '../device-kind.js';
+import { vmErrors } from '../errors.js';
 import { PciFunction } from '../pci-function.js';
+import type { Picture } from '../png.js';
 import { oneOf } from '../schema.js';
 
 const APERTURES = ['256M', '512M', '1024M', '2048M'] as const;
@@ -21,3 +24,9 @@ export const gvtKind: MediatedKind<GvtParent> = {
   createDriver: ([parent]) => createGvtDriver({ apertureMb: Number.parseInt(parent?.aperture ?? '512M', 10) }),
   connect: ({ name }, file, machine) => machine.plugFunction(name, new PciFunction(name, file)),
 };
+
+/** What the screen of a vGPU shows. @throws VM_WRONG_DRIVER (EINVAL) for any other device, GVT_BAD_PLANE (EINVAL), GVT_PLANE_RANGE (EFAULT). */
+export function screenOf({ name, ops }: Device): Picture {
+  if (ops instanceof GvtDevice) return ops.frame();
+  throw vmErrors.WRONG_DRIVER({ device: name, wanted: 'gvt' });
+}
