@@ -1,7 +1,7 @@
 /** The adaptive table: a few pins in an array, scattered pins in a hash, crowded 2 MiB chunks in leaves. */
 import { CHUNK_BITS, CHUNK_MASK, PinChunks } from './pin-chunks.js';
 import { FewPins, MAX_FEW } from './pin-few.js';
-import { MIN_HASH, PinHash, scatter } from './pin-hash.js';
+import { PinHash } from './pin-hash.js';
 import type { PinLeaf } from './pin-leaf.js';
 import { checkPin, type PinTable, type PinVisitor } from './pin-table.js';
 
@@ -67,9 +67,8 @@ export class AdaptivePinTable implements PinTable {
     if (index !== page || index < 0) return -1;
     const leaf = this.dense?.leafOf(index);
     if (leaf !== undefined) return leaf.pfn(index & CHUNK_MASK);
-    if (this.hash === undefined) return this.few === undefined ? -1 : this.few.pfn(index);
-    const slot = this.hash.find(index);
-    return slot < 0 ? -1 : this.hash.frameAt(slot);
+    if (this.hash !== undefined) return this.hash.pfn(index);
+    return this.few === undefined ? -1 : this.few.pfn(index);
   }
 
   references(page: number): number {
@@ -77,9 +76,8 @@ export class AdaptivePinTable implements PinTable {
     if (index !== page || index < 0) return 0;
     const leaf = this.dense?.leafOf(index);
     if (leaf !== undefined) return leaf.references(index & CHUNK_MASK);
-    if (this.hash === undefined) return this.few === undefined ? 0 : this.few.references(index);
-    const slot = this.hash.find(index);
-    return slot < 0 ? 0 : this.hash.referencesAt(slot);
+    if (this.hash !== undefined) return this.hash.references(index);
+    return this.few === undefined ? 0 : this.few.references(index);
   }
 
   forEach(first: number, last: number, visit: PinVisitor): void {
@@ -134,15 +132,15 @@ export class AdaptivePinTable implements PinTable {
       }
       this.spill(this.few);
     }
-    this.hash ??= new PinHash(MIN_HASH);
-    if ((this.hash.live + 1) * 4 > this.hash.capacity * 3) this.rebalance(this.hash);
+    this.hash ??= new PinHash();
+    if (this.hash.isFull) this.promote(this.hash, this.hash.chunksAbove(CROWDED));
     const leaf = this.dense?.leafOf(page);
     if (leaf !== undefined) leaf.insert(page & CHUNK_MASK, pfn, 1);
-    else this.reserve(1).insert(page, pfn, 1);
+    else this.hash.insert(page, pfn, 1);
   }
 
   private spill(few: FewPins): void {
-    const hash = new PinHash(MIN_HASH);
+    const hash = new PinHash();
     for (let i = 0; i < few.live; i++) {
       const page = few.pageAt(i);
       hash.insert(page, few.pfn(page), few.references(page));
@@ -157,54 +155,23 @@ export class AdaptivePinTable implements PinTable {
     const fullest = Math.max(dense.at(chunk - 1)?.live ?? 0, dense.at(chunk + 1)?.live ?? 0);
     if (fullest < FULL_ENOUGH) return undefined;
     const leaf = dense.make(chunk);
-    if (this.hash !== undefined && this.hash.live > 0) this.moveOut(this.hash, leaf);
+    this.hash?.partWithRange(leaf.base, leaf.base + CHUNK_MASK, (at, pfn, references) => {
+      leaf.insert(at & CHUNK_MASK, pfn, references);
+    });
     return leaf;
   }
 
-  /** Moves every page of a leaf's chunk from the hash into the leaf. */
-  private moveOut(hash: PinHash, leaf: PinLeaf): void {
-    for (let slot = 0; slot <= CHUNK_MASK; slot++) {
-      const page = leaf.base + slot;
-      const at = hash.find(page);
-      if (at < 0) continue;
-      leaf.insert(slot, hash.frameAt(at), hash.referencesAt(at));
-      hash.remove(at);
-    }
-  }
-
-  /** The hash is full: chunks that got crowded move to leaves, what remains gets a hash of the right size. */
-  private rebalance(hash: PinHash): void {
-    const crowded = crowdedChunks(hash);
-    if (crowded.length === 0) {
-      this.hash = hash.resized(capacityFor(hash.live));
-      return;
-    }
+  /** Makes leaves for chunks and moves the chunks' pages into them. */
+  private promote(hash: PinHash, chunks: readonly number[]): void {
+    if (chunks.length === 0) return;
     this.dense ??= new PinChunks(this.npages);
-    for (const chunk of crowded) this.dense.make(chunk);
-    const rest = this.withoutCrowded(hash, this.dense);
-    this.hash = rest.live === 0 ? undefined : rest.resized(capacityFor(rest.live));
-  }
-
-  /** Copies every entry to the leaf of its chunk if there is one, else into a new hash. */
-  private withoutCrowded(hash: PinHash, dense: PinChunks): PinHash {
-    const rest = new PinHash(hash.capacity);
-    for (let slot = 0; slot < hash.capacity; slot++) {
-      const references = hash.referencesAt(slot);
-      if (references === 0) continue;
-      const page = hash.pageAt(slot);
+    const { dense } = this;
+    for (const chunk of chunks) dense.make(chunk);
+    hash.partWith((page, pfn, references) => {
       const leaf = dense.leafOf(page);
-      if (leaf !== undefined) leaf.insert(page & CHUNK_MASK, hash.frameAt(slot), references);
-      else rest.insert(page, hash.frameAt(slot), references);
-    }
-    return rest;
-  }
-
-  /** The hash, with room for `count` more. */
-  private reserve(count: number): PinHash {
-    let hash = this.hash ?? new PinHash(MIN_HASH);
-    if ((hash.live + count) * 4 > hash.capacity * 3) hash = hash.resized(capacityFor(hash.live + count));
-    this.hash = hash;
-    return hash;
+      leaf?.insert(page & CHUNK_MASK, pfn, references);
+      return leaf !== undefined;
+    });
   }
 
   private releaseDense(leaf: PinLeaf, page: number): number {
@@ -237,13 +204,14 @@ export class AdaptivePinTable implements PinTable {
   private demote(chunk: number): void {
     const leaf = this.dense?.take(chunk);
     if (leaf === undefined) return;
-    const hash = this.reserve(leaf.live);
+    this.hash ??= new PinHash();
+    const { hash } = this;
     leaf.forEach(0, CHUNK_MASK, (page, pfn, references) => hash.insert(page, pfn, references));
   }
 
   private withoutLeaves(): void {
     this.dense = undefined;
-    if (this.hash !== undefined) this.shrink(this.hash);
+    if (this.hash !== undefined) this.fewAgain(this.hash);
   }
 
   private releaseScattered(hash: PinHash, page: number): number {
@@ -251,21 +219,18 @@ export class AdaptivePinTable implements PinTable {
     if (left !== 0) return left;
     this.releasedPfn = hash.lost;
     this.pages--;
-    if (hash.live * 8 < hash.capacity) this.shrink(hash);
+    this.fewAgain(hash);
     return left;
   }
 
-  private shrink(hash: PinHash): void {
-    if (this.dense === undefined && hash.live <= FEW_AGAIN) {
-      this.few = new FewPins();
-      for (let slot = 0; slot < hash.capacity; slot++) {
-        const references = hash.referencesAt(slot);
-        if (references !== 0) this.few.insert(hash.pageAt(slot), hash.frameAt(slot), references);
-      }
-      this.hash = undefined;
-    } else if (hash.capacity > MIN_HASH && hash.live * 8 < hash.capacity) {
-      this.hash = hash.resized(capacityFor(hash.live));
+  /** A hash of a few pages goes back to the array, unless there are leaves beside it. */
+  private fewAgain(hash: PinHash): void {
+    if (this.dense !== undefined || hash.live > FEW_AGAIN) return;
+    this.few = new FewPins();
+    for (const page of hash.pagesIn(0, this.npages - 1)) {
+      this.few.insert(page, hash.pfn(page), hash.references(page));
     }
+    this.hash = undefined;
   }
 
   private releaseFew(few: FewPins, page: number): number {
@@ -279,15 +244,12 @@ export class AdaptivePinTable implements PinTable {
   /** Pages from..to that are in the array or the hash, ascending. */
   private lonePages(from: number, to: number): readonly number[] | Int32Array {
     const { few, hash } = this;
-    const found: number[] = [];
-    if (hash !== undefined && to - from < hash.capacity) {
-      for (let page = from; page <= to; page++) if (hash.find(page) >= 0) found.push(page);
+    if (hash !== undefined && to - from < hash.live) {
+      const found: number[] = [];
+      for (let page = from; page <= to; page++) if (hash.references(page) > 0) found.push(page);
       return found;
     }
-    for (let slot = 0; hash !== undefined && slot < hash.capacity; slot++) {
-      const page = hash.pageAt(slot);
-      if (hash.referencesAt(slot) !== 0 && from <= page && page <= to) found.push(page);
-    }
+    const found = hash?.pagesIn(from, to) ?? [];
     for (let i = 0; few !== undefined && i < few.live; i++) {
       const page = few.pageAt(i);
       if (from <= page && page <= to) found.push(page);
@@ -304,41 +266,4 @@ export class AdaptivePinTable implements PinTable {
     }
     return at;
   }
-}
-
-/** Smallest table that `live` entries fill to less than 3/5. */
-function capacityFor(live: number): number {
-  let capacity = MIN_HASH;
-  while (live * 5 > capacity * 3) capacity *= 2;
-  return capacity;
-}
-
-/**
- * Chunks with at least CROWDED pages in the hash. A small sketch of counters (about one per 16 pages) tells whether it is
- * worth counting at all; exact counts are taken only of pages whose counter is high.
- */
-function crowdedChunks(hash: PinHash): number[] {
-  if (hash.live < CROWDED) return [];
-  const sketch = new Uint16Array(1 << (28 - Math.clz32(hash.live)));
-  const mask = sketch.length - 1;
-  let highest = 0;
-  for (let slot = 0; slot < hash.capacity; slot++) {
-    if (hash.referencesAt(slot) === 0) continue;
-    const counter = scatter(hash.pageAt(slot) >> CHUNK_BITS) & mask;
-    const count = (sketch[counter] ?? 0) + 1;
-    sketch[counter] = count;
-    if (count > highest) highest = count;
-  }
-  return highest < CROWDED ? [] : exactlyCrowded(hash, sketch);
-}
-
-function exactlyCrowded(hash: PinHash, sketch: Uint16Array): number[] {
-  const counts = new Map<number, number>();
-  const mask = sketch.length - 1;
-  for (let slot = 0; slot < hash.capacity; slot++) {
-    if (hash.referencesAt(slot) === 0) continue;
-    const chunk = hash.pageAt(slot) >> CHUNK_BITS;
-    if ((sketch[scatter(chunk) & mask] ?? 0) >= CROWDED) counts.set(chunk, (counts.get(chunk) ?? 0) + 1);
-  }
-  return [...counts.keys()].filter((chunk) => (counts.get(chunk) ?? 0) >= CROWDED);
 }
