@@ -47,8 +47,6 @@ function checkWrite(image: DiskImage, position: number, length: number): void {
   checkRange(image, position, length);
 }
 
-/** Vectors of one system call. Source: IOV_MAX. */
-const VECTORS_MAX = 1024;
 type Move = (pieces: readonly Uint8Array[], position: number) => Promise<number>;
 
 class FileImage implements DiskImage {
@@ -87,11 +85,11 @@ class FileImage implements DiskImage {
     return this.#file;
   }
 
-  /** The host may move less than asked for. */
+  /** The host may move less than asked for, and takes only so many pieces at once. */
   async #moveAll(position: number, pieces: readonly Uint8Array[], move: Move): Promise<void> {
     let rest = pieces.filter((piece) => piece.length > 0);
     for (let at = position; rest.length > 0; ) {
-      const moved = await move(rest.slice(0, VECTORS_MAX), at);
+      const moved = await move(rest, at);
       if (moved === 0) throw ccwErrors.IMAGE_SHORT({ image: this.name, position: at });
       rest = dropBytes(rest, moved);
       at += moved;

@@ -1,4 +1,4 @@
-import { defineDriver, type PinningDriver } from '@pinion/core';
+import { defineDriver, definePlugin, type PinningDriver, type Plugin } from '@pinion/core';
 import type { ControlUnit } from './control-unit.js';
 import { CcwDevice } from './device.js';
 import { ccwErrors } from './errors.js';
@@ -42,4 +42,10 @@ export function createCcwDriver(options: CcwDriverOptions): CcwDriver {
       return new CcwDevice(context, { unit, quirks, reportLost });
     },
   } satisfies CcwDriver);
+}
+
+/** The driver as a plugin. @throws as `createCcwDriver`. */
+export function ccw(options: CcwDriverOptions): Plugin {
+  const driver = createCcwDriver(options);
+  return definePlugin({ name: 'ccw', core: '^0.1', register: (scope) => scope.vendorDriver(driver) });
 }

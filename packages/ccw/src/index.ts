@@ -13,7 +13,7 @@ export {
 } from './control-unit.js';
 export { CcwDevice, type CcwDeviceOptions, type CcwState } from './device.js';
 export { type DiskImage, memoryImage, openFileImage } from './disk-image.js';
-export { type CcwDriver, type CcwDriverOptions, createCcwDriver } from './driver.js';
+export { type CcwDriver, type CcwDriverOptions, ccw, createCcwDriver } from './driver.js';
 export { ccwErrors } from './errors.js';
 export { FBA_BLOCK_SIZE, FbaDisk } from './fba-disk.js';
 export * from './fba-wire.js';

@@ -14,7 +14,7 @@ async function run(unit: ScriptedUnit, ccws: string, cpa: number = AT.ccws): Pro
   const { guest, device, interrupts } = openSubchannel(unit);
   guest.pokeHex(AT.ccws, ccws);
   device.start(commandOrb(cpa));
-  assert.equal(interrupts.length, 0, 'a start returns before its program runs');
+  assert.deepEqual([unit.commands, interrupts], [[], []], 'a start returns before its program runs');
   await device.whenIdle();
   assert.equal(guest.pinned, 0);
   assert.deepEqual(guest.warnings, []);

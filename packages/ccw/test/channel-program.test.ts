@@ -63,6 +63,13 @@ const lists: readonly (readonly [what: string, list: string, ccw: string, orb: O
   ],
   ['unaligned neighbours too', '0000000010012004 0000000010013004', '02 04 1ffc', commandOrb(BASE), ['10012/2']],
   [
+    '2 KiB lists also when words are a page apart',
+    '0000000010010000 0000000010011000',
+    '02 04 1000',
+    commandOrb(BASE, ORB.BLOCKS_2K),
+    ['10010/1', '10011/1'],
+  ],
+  [
     '2 KiB lists word by word',
     '0000000010010000 0000000010010800',
     '02 04 1000',

@@ -76,7 +76,7 @@ export class FakeGuest {
   /** Takes the mapping away. @returns frames that are still pinned: a real host dies of the first. */
   unmap(range: FrameRange): number {
     let kept = 0;
-    for (let frame = range.first as number; frame <= range.last; frame += 1) {
+    for (let frame: number = range.first; frame <= range.last; frame += 1) {
       if (this.#counts.has(frame)) kept += 1;
       this.#mapped[frame - this.first] = 0;
       this.#page(frame).fill(POISON);
@@ -87,7 +87,7 @@ export class FakeGuest {
   /** Whether nobody wrote to `range` since it was unmapped. */
   untouched(range: FrameRange): boolean {
     let same = true;
-    for (let frame = range.first as number; frame <= range.last; frame += 1)
+    for (let frame: number = range.first; frame <= range.last; frame += 1)
       same &&= this.#page(frame).every((byte) => byte === POISON);
     return same;
   }
@@ -142,14 +142,14 @@ export class FakeGuest {
   #take(range: FrameRange): void {
     this.#calls += 1;
     this.onPin(this.#calls);
-    for (let frame = range.first as number; frame <= range.last; frame += 1) this.#checkMapped(frame);
+    for (let frame: number = range.first; frame <= range.last; frame += 1) this.#checkMapped(frame);
     this.pinCalls.push(`${range.first.toString(16)}/${range.last - range.first + 1}`);
-    for (let frame = range.first as number; frame <= range.last; frame += 1)
+    for (let frame: number = range.first; frame <= range.last; frame += 1)
       this.#counts.set(frame, (this.#counts.get(frame) ?? 0) + 1);
   }
 
   #give(range: FrameRange): void {
-    for (let frame = range.first as number; frame <= range.last; frame += 1) {
+    for (let frame: number = range.first; frame <= range.last; frame += 1) {
       const count = this.#counts.get(frame);
       if (count === undefined) throw fail('EINVAL', `frame 0x${frame.toString(16)} is not pinned`);
       if (count === 1) this.#counts.delete(frame);
@@ -159,7 +159,7 @@ export class FakeGuest {
 
   #checkBytes(iova: bigint, length: number): void {
     const last = Number(iova + BigInt(length) - 1n);
-    for (let frame = iovaFrame(iova) as number; frame <= Math.floor(last / PAGE_SIZE); frame += 1)
+    for (let frame: number = iovaFrame(iova); frame <= Math.floor(last / PAGE_SIZE); frame += 1)
       this.#checkMapped(frame);
   }
 
