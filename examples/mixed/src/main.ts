@@ -34,10 +34,13 @@ async function main(json: boolean): Promise<boolean> {
 
 // Timers of the library keep no process alive, so the example does it as long as the VM runs.
 const alive = setInterval(() => {}, 60_000);
+const json = process.argv.includes('--json');
 try {
-  if (!(await main(process.argv.includes('--json')))) process.exitCode = 1;
+  if (!(await main(json))) process.exitCode = 1;
 } catch (cause) {
-  process.stderr.write(`${cause instanceof PinionError ? cause.toString() : String(cause)}\n`);
+  const error = cause instanceof PinionError ? cause.toString() : String(cause);
+  if (json) process.stdout.write(`${JSON.stringify({ ok: false, error }, null, 2)}\n`);
+  else process.stderr.write(`${error}\n`);
   process.exitCode = 1;
 } finally {
   clearInterval(alive);

@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { isErrno } from '@pinion/core';
-import { type EmbeddedVm, encodePng, isKilled, screenOf } from '@pinion/vm';
+import { type EmbeddedVm, encodePng, isKilled, PassthroughDisk, screenOf } from '@pinion/vm';
 import { Guest } from './guest.js';
 import type { Check, Report } from './report.js';
 
@@ -98,8 +98,12 @@ export async function runScenario(vm: EmbeddedVm, report: Report, png: string): 
   await vm.run(() => guest.readPicture());
   step('memory mapped again, picture read again', { 'the same picture': guest.pictureDigest() === picture });
 
-  const work = [guest.storeForever(), guest.readForever(), guest.drawForever()].map(endOf);
-  step('disk, DASD and vGPU busy', { 'a channel program is in flight': pinned('dasd') > 0 });
+  const endless = [() => guest.storeForever(), () => guest.readForever(), () => guest.drawForever()];
+  const work = endless.map((program) => endOf(vm.run(program)));
+  step('disk, DASD and vGPU busy', {
+    'a channel program is in flight': pinned('dasd') > 0,
+    'a transfer of the passthrough disk is in flight': isBusy(vm),
+  });
   await vm.kill();
   const ends = await Promise.all(work);
   const { mappings, pinnedPages, lockedPages, heldPages } = vm.accounting;
@@ -111,6 +115,11 @@ export async function runScenario(vm: EmbeddedVm, report: Report, png: string): 
 }
 
 const pages = (vm: EmbeddedVm): number => vm.memory.regions.reduce((sum, { size }) => sum + Number(size >> 12n), 0);
+
+function isBusy(vm: EmbeddedVm): boolean {
+  const { ops } = slotOf(vm, 'disk').device;
+  return ops instanceof PassthroughDisk && ops.busy;
+}
 
 function slotOf(vm: EmbeddedVm, name: string): EmbeddedVm['slots'][number] {
   const slot = vm.slots.find(({ config }) => config.name === name);

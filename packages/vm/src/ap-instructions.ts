@@ -1,5 +1,6 @@
 import { type ApDevice, type ApGuest, type Apqn, type ApStatus, conditionCode, type PqapResult } from '@pinion/ap';
 import { frameAddress, type IovaFrame, PAGE_SIZE } from '@pinion/core';
+import { vmErrors } from './errors.js';
 import { EventQueue } from './event-queue.js';
 import type { GuestMemory } from './guest-memory.js';
 
@@ -23,16 +24,21 @@ export interface DequeueResult extends NqapResult {
  */
 export class ApInstructions implements ApGuest {
   readonly #memory: GuestMemory;
-  readonly #interrupts = new EventQueue<number>();
+  #interrupts = new EventQueue<number>();
   #device: ApDevice | undefined;
 
   constructor(memory: GuestMemory) {
     this.#memory = memory;
   }
 
-  /** Gives the guest a matrix, or takes it. Called by the hypervisor while the device is open. */
-  connect(device: ApDevice | undefined): void {
+  /** Gives the guest a matrix that is open. Called by the hypervisor. @returns the undo; its argument is what programs that wait are told. */
+  connect(device: ApDevice): (reason: unknown) => void {
     this.#device = device;
+    return (reason) => {
+      this.#device = undefined;
+      this.#interrupts.end(reason);
+      this.#interrupts = new EventQueue();
+    };
   }
 
   /** PQAP with its general registers. `undefined`: no matrix, the instruction is not installed. @throws AP_OPERATION_EXCEPTION, AP_SPECIFICATION_EXCEPTION. */
@@ -59,9 +65,9 @@ export class ApInstructions implements ApGuest {
     return { cc: conditionCode(status), status, psmid, length: message.length, remaining };
   }
 
-  /** The next adapter interrupt: its interruption subclass. Rejects when the guest is killed. */
+  /** The next adapter interrupt: its interruption subclass. Rejects when the matrix goes or the guest is killed, or with VM_NO_MATRIX (ENODEV). */
   adapterInterrupt(): Promise<number> {
-    return this.#interrupts.next();
+    return this.#device === undefined ? Promise.reject(vmErrors.NO_MATRIX({})) : this.#interrupts.next();
   }
 
   /** ApGuest: the card signals. */
@@ -72,10 +78,5 @@ export class ApInstructions implements ApGuest {
   /** ApGuest: whether the notification page is RAM of this guest. */
   hasPage(page: IovaFrame): boolean {
     return this.#memory.holds(frameAddress(page), BigInt(PAGE_SIZE));
-  }
-
-  /** No interrupt comes any more. */
-  end(reason: unknown): void {
-    this.#interrupts.end(reason);
   }
 }

@@ -1,4 +1,4 @@
-import { type Device, type DeviceFile, type Mdev, type RunningGuest, Teardown } from '@pinion/core';
+import { type Device, type DeviceFile, type Mdev, Mutex, type RunningGuest, Teardown } from '@pinion/core';
 import { type Accounting, accountingOf } from './accounting.js';
 import type { VmDescription } from './description.js';
 import type { DeviceConfig, DeviceKind } from './device-kind.js';
@@ -43,6 +43,9 @@ export class EmbeddedVm implements RunningGuest {
   readonly #slots: Slot[] = [];
   readonly #mdevs: Mdev[] = [];
   readonly #settleDone: () => void;
+  /** Devices and mappings change one after the other. */
+  readonly #changes = new Mutex();
+  readonly #untrack: () => void;
   #ended = false;
 
   private constructor(host: Host, description: VmDescription) {
@@ -57,6 +60,7 @@ export class EmbeddedVm implements RunningGuest {
       settle = resolve;
     });
     this.#settleDone = settle;
+    this.#untrack = host.track(() => this.stop());
   }
 
   /**
@@ -71,7 +75,7 @@ export class EmbeddedVm implements RunningGuest {
       for (const config of description.containers) await vm.#addContainer(config);
       for (const name of plug ?? vm.#slots.map(({ config }) => config.name)) await vm.plug(name);
     } catch (cause) {
-      await vm.stop();
+      await vm.stop().catch((failure: unknown) => host.log.warn(`VM ${vm.name}: undoing its start failed`, failure));
       throw cause;
     }
     return vm;
@@ -103,49 +107,39 @@ export class EmbeddedVm implements RunningGuest {
 
   /** Hot plug. A plugged device stays as it is. @throws VM_NO_DEVICE (ENODEV), what core, the backend and the driver throw; nothing changed then. */
   async plug(name: string): Promise<void> {
-    this.#checkRunning(`plug of ${name}`);
-    const slot = this.#find(name);
-    if (slot.plugged) return;
-    const { kind, config, device, container } = slot;
-    if (kind.mediated) kind.configure?.(config, device.ops, this.machine);
-    const file = await container.openDevice(device.group, device.name);
-    try {
-      slot.disconnect = kind.connect(config, file, this.machine);
-    } catch (cause) {
-      await container.closeDevice(device.group, file);
-      throw cause;
-    }
-    slot.file = file;
-    slot.plugged = true;
+    await this.#change(`plug of ${name}`, () => this.#plug(this.#find(name)));
   }
 
   /** Hot unplug: guest programs that wait for the device get VM_UNPLUGGED. An unplugged device stays as it is. @throws VM_NO_DEVICE, and what its close throws. */
   async unplug(name: string): Promise<void> {
-    await this.#unplug(this.#find(name), vmErrors.UNPLUGGED({ device: name }));
+    const reason = vmErrors.UNPLUGGED({ device: name });
+    await this.#change(`unplug of ${name}`, () => this.#unplug(this.#find(name), reason));
   }
 
   /** Adds memory to the running VM, for the guest and for every container. @throws as `GuestMemory.plug` and the backend; nothing changed then. */
   async plugMemory(region: MemoryRegion): Promise<void> {
-    this.#checkRunning(`plug of memory ${region.name}`);
-    const plugged = this.memory.plug(region);
-    try {
-      await this.#mapEverywhere(plugged);
-    } catch (cause) {
-      this.memory.unplug(region.name);
-      throw cause;
-    }
+    await this.#change(`plug of memory ${region.name}`, async () => {
+      const plugged = this.memory.plug(region);
+      try {
+        await this.#map(plugged);
+      } catch (cause) {
+        this.memory.unplug(region.name);
+        throw cause;
+      }
+    });
   }
 
   /** Takes memory from devices, then from the guest. @throws VM_NO_REGION (ENOENT), and as `unmapMemory`: the guest keeps it then. */
   async unplugMemory(name: string): Promise<void> {
-    await this.unmapMemory(name);
-    this.memory.unplug(name);
+    await this.#change(`unplug of memory ${name}`, async () => {
+      await this.#unmap(this.#findRegion(name));
+      this.memory.unplug(name);
+    });
   }
 
   /** Makes a region that was unmapped known to every container again. @throws VM_NO_REGION (ENOENT), what the backend throws. */
   async mapMemory(name: string): Promise<void> {
-    this.#checkRunning(`map of memory ${name}`);
-    await this.#mapEverywhere(this.#findRegion(name));
+    await this.#change(`map of memory ${name}`, () => this.#map(this.#findRegion(name)));
   }
 
   /**
@@ -153,15 +147,12 @@ export class EmbeddedVm implements RunningGuest {
    * @returns bytes that were mapped. @throws VM_NO_REGION (ENOENT), what the backend throws (a driver that keeps a page).
    */
   async unmapMemory(name: string): Promise<bigint> {
-    this.#findRegion(name);
-    let bytes = 0n;
-    for (const container of this.#containers) bytes += await container.unmap(name);
-    return bytes;
+    return this.#change(`unmap of memory ${name}`, () => this.#unmap(this.#findRegion(name)));
   }
 
-  /** Orderly end: unplugs everything, newest first, then lets the process exit. A second call does nothing. */
+  /** Orderly end: unplugs everything, newest first, then lets the process exit. A second call waits for the first. */
   async stop(): Promise<void> {
-    if (this.#ended) return;
+    if (this.#ended) return this.done;
     this.#ended = true;
     const reason = vmErrors.STOPPED({ guest: this.name });
     const teardown = new Teardown();
@@ -171,21 +162,21 @@ export class EmbeddedVm implements RunningGuest {
 
   /** The process dies: its memory is gone before its files close, and no program or driver of the guest gets to clean up. */
   async kill(): Promise<void> {
-    if (this.#ended) return;
+    if (this.#ended) return this.done;
     this.#ended = true;
     this.task.exit();
     await this.#end(new Teardown(), vmErrors.KILLED({ guest: this.name, what: 'waiting' }));
   }
 
   async #end(teardown: Teardown, reason: unknown): Promise<void> {
-    this.machine.crypto.end(reason);
     for (const slot of this.#slots) this.#disconnect(slot, reason);
     for (const mdev of this.#mdevs) teardown.defer(() => mdev.remove());
     for (const { container } of this.#containers) teardown.defer(() => container.close());
     for (const slot of this.#slots) teardown.defer(() => this.#unplug(slot, reason));
     try {
-      await teardown.run();
+      await this.#changes.run(() => teardown.run());
     } finally {
+      this.#untrack();
       this.#settleDone();
     }
   }
@@ -214,6 +205,21 @@ export class EmbeddedVm implements RunningGuest {
     return mdev.device;
   }
 
+  async #plug(slot: Slot): Promise<void> {
+    if (slot.plugged) return;
+    const { kind, config, device, container } = slot;
+    if (kind.mediated) kind.configure?.(config, device.ops, this.machine);
+    const file = await container.openDevice(device.group, device.name);
+    try {
+      slot.disconnect = kind.connect(config, file, this.machine);
+    } catch (cause) {
+      await container.closeDevice(device.group, file);
+      throw cause;
+    }
+    slot.file = file;
+    slot.plugged = true;
+  }
+
   async #unplug(slot: Slot, reason: unknown): Promise<void> {
     this.#disconnect(slot, reason);
     const { file, container, device } = slot;
@@ -228,7 +234,7 @@ export class EmbeddedVm implements RunningGuest {
     slot.disconnect = undefined;
   }
 
-  async #mapEverywhere(region: PluggedRegion): Promise<void> {
+  async #map(region: PluggedRegion): Promise<void> {
     const mapped: VmContainer[] = [];
     try {
       for (const container of this.#containers) {
@@ -239,6 +245,19 @@ export class EmbeddedVm implements RunningGuest {
       for (const container of mapped) await container.unmap(region.name);
       throw cause;
     }
+  }
+
+  async #unmap({ name }: PluggedRegion): Promise<bigint> {
+    let bytes = 0n;
+    for (const container of this.#containers) bytes += await container.unmap(name);
+    return bytes;
+  }
+
+  #change<T>(what: string, action: () => Promise<T>): Promise<T> {
+    return this.#changes.run(async () => {
+      this.#checkRunning(what);
+      return action();
+    });
   }
 
   #find(name: string): Slot {

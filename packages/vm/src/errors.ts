@@ -49,6 +49,11 @@ export const vmErrors = catalogue('VM', {
     (d: { queue: string; code: number | undefined }) =>
       `crypto queue ${d.queue} refused: ${d.code === undefined ? 'the guest has no AP matrix' : `response code ${hex(d.code)}`}`,
   ],
+  NO_MATRIX: ['ENODEV', (_: object) => 'the guest has no AP matrix'],
+  NO_HOST_MEMORY: [
+    'ENOMEM',
+    (d: { pages: number }) => `the host has no memory for ${d.pages} pages in one piece; use a smaller region`,
+  ],
   CRYPTO_FAILED: [
     'EIO',
     (d: { queue: string; code: number }) =>

@@ -1,4 +1,5 @@
 import { asPfn, type HostMemory, hex, PAGE_SIZE, type PageClass, type Pfn } from '@pinion/core';
+import { vmErrors } from './errors.js';
 
 /** Pages in one ArrayBuffer: 1 GiB, which every supported Node can allocate. */
 const WINDOW_PAGES = 2 ** 18;
@@ -82,14 +83,16 @@ export class MachineMemory implements HostMemory {
     this.#windowPages = windowPages;
   }
 
-  /** Zeroed frames, in as few windows as possible. */
+  /** Zeroed frames, in as few windows as possible. @throws VM_NO_HOST_MEMORY (ENOMEM); nothing is taken then. */
   allocate(pages: number): readonly MemoryWindow[] {
     const windows: MemoryWindow[] = [];
+    let next = this.#nextPfn;
     for (let done = 0; done < pages; done += this.#windowPages) {
-      const window = new MemoryWindow(asPfn(this.#nextPfn), Math.min(pages - done, this.#windowPages));
-      this.#nextPfn += window.pages + 1;
+      const window = makeWindow(asPfn(next), Math.min(pages - done, this.#windowPages));
+      next += window.pages + 1;
       windows.push(window);
     }
+    this.#nextPfn = next;
     this.#windows = this.#windows.filter((window) => !window.freed);
     this.#windows.push(...windows);
     return windows;
@@ -143,5 +146,13 @@ export class MachineMemory implements HostMemory {
       else return window;
     }
     return undefined;
+  }
+}
+
+function makeWindow(first: Pfn, pages: number): MemoryWindow {
+  try {
+    return new MemoryWindow(first, pages);
+  } catch (cause) {
+    throw vmErrors.NO_HOST_MEMORY({ pages }, cause);
   }
 }

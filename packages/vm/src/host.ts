@@ -10,6 +10,7 @@ import {
   silentLog,
   systemClock,
   Teardown,
+  type Undo,
   type VendorDriver,
 } from '@pinion/core';
 import { createSoftwareIommu, type SoftwareDomain, type SoftwareGroup, type SoftwareIommu } from '@pinion/iommu';
@@ -46,6 +47,7 @@ export class Host {
   readonly #functions: ReadonlyMap<string, Device>;
   readonly #groups: ReadonlyMap<Group, SoftwareGroup>;
   readonly #teardown: Teardown;
+  readonly #running = new Set<Undo>();
 
   private constructor(parts: HostParts) {
     this.registry = parts.registry;
@@ -80,8 +82,15 @@ export class Host {
     return this.#groups.get(group)?.domain;
   }
 
-  /** Closes the mediator with everything that is open in it, then the files behind the devices. */
+  /** Keeps how to stop a VM that runs here. @returns what to call when it has ended. */
+  track(stop: Undo): () => void {
+    this.#running.add(stop);
+    return () => void this.#running.delete(stop);
+  }
+
+  /** Stops the VMs that still run, closes the mediator, then the files behind the devices. All of it, also when parts fail. */
   async close(): Promise<void> {
+    for (const stop of this.#running) this.#teardown.defer(stop);
     await this.#teardown.run();
   }
 }

@@ -36,8 +36,5 @@ export const apKind: MediatedKind<ApParent, ApConfig> = {
     device.setGuest(machine.crypto);
     device.configure({ adapters, domains });
   },
-  connect({ name }, file, machine) {
-    machine.crypto.connect(apDevice(file.device.ops, name));
-    return () => machine.crypto.connect(undefined);
-  },
+  connect: ({ name }, file, machine) => machine.crypto.connect(apDevice(file.device.ops, name)),
 };
