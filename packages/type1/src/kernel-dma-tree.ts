@@ -1,7 +1,7 @@
 import type { IovaFrame } from '@pinion/core';
 import type { Mapping } from './mapping.js';
 
-/** One past the last frame: sums of a frame and a count wrap here to 0, as bytes do at 2^64. */
+/** One past the last frame: in the kernels of the quirk, sums of a frame and a count wrap here to 0, as bytes do at 2^64. */
 const WRAP = 2 ** 52;
 
 interface Node {
@@ -12,17 +12,21 @@ interface Node {
   right: Node | undefined;
 }
 
-/** First frame after a mapping; 0 for one that ends at 2^64: the mistake this tree is about. */
-const endOf = ({ mapping }: Node): number => (mapping.last + 1) % WRAP;
-
 /**
- * Mappings in a red-black tree that is searched with ends which wrap to 0 at 2^64 (quirk top-mapping-invisible). What can
- * be found then depends on where a mapping stands in the tree, so the balancing is the textbook's, step by step; speed does not matter here.
+ * Mappings in a red-black tree, for kernel profiles: what two answers depend on is where a mapping stands in the tree. One is
+ * what a search finds whose ends wrap to 0 at 2^64 (quirk top-mapping-invisible), the other which of two neighbours an unaligned pin
+ * hits (quirk unaligned-pins). So the balancing is the textbook's, step by step; speed does not matter here.
  * Source: vfio_find_dma(), vfio_find_dma_first_node(), vfio_link_dma() before 6.18.
  */
 export class KernelDmaTree {
   #root: Node | undefined;
   readonly #nodes = new Map<Mapping, Node>();
+  readonly #wraps: boolean;
+
+  /** `wraps`: ends wrap to 0 at 2^64. */
+  constructor(wraps: boolean) {
+    this.#wraps = wraps;
+  }
 
   get size(): number {
     return this.#nodes.size;
@@ -33,11 +37,11 @@ export class KernelDmaTree {
   }
 
   findOverlap(first: IovaFrame, last: IovaFrame): Mapping | undefined {
-    const end = (last + 1) % WRAP;
+    const end = this.#endOf(last);
     let node = this.#root;
     while (node !== undefined) {
       if (end <= node.mapping.first) node = node.left;
-      else if (first >= endOf(node)) node = node.right;
+      else if (first >= this.#endOf(node.mapping.last)) node = node.right;
       else return node.mapping;
     }
     return undefined;
@@ -48,7 +52,7 @@ export class KernelDmaTree {
     let node = this.#root;
     let found: Mapping | undefined;
     while (node !== undefined) {
-      if (first >= endOf(node)) {
+      if (first >= this.#endOf(node.mapping.last)) {
         node = node.right;
         continue;
       }
@@ -56,7 +60,7 @@ export class KernelDmaTree {
       if (first >= node.mapping.first) break;
       node = node.left;
     }
-    const end = all ? WRAP : (last + 1) % WRAP;
+    const end = all ? WRAP : this.#endOf(last);
     return found !== undefined && found.first >= end ? undefined : found;
   }
 
@@ -93,6 +97,11 @@ export class KernelDmaTree {
     this.#nodes.delete(mapping);
     if (node.left !== undefined && node.right !== undefined) this.#removeInner(node, node.left, node.right);
     else this.#removeOuter(node);
+  }
+
+  /** The frame after `last`: 0 after the last of all, where ends wrap. */
+  #endOf(last: number): number {
+    return this.#wraps && last + 1 === WRAP ? 0 : last + 1;
   }
 
   #balanceInsert(start: Node): void {

@@ -2,6 +2,7 @@ import type { FrameRange, IovaFrame } from '@pinion/core';
 import { DmaMap } from './dma-map.js';
 import { KernelDmaTree } from './kernel-dma-tree.js';
 import type { Mapping } from './mapping.js';
+import type { Quirk } from './quirks.js';
 
 /** What an index of mappings can do. Both kinds hold mappings by their own bounds. */
 interface MappingIndex {
@@ -59,9 +60,9 @@ export class MappingStore {
   readonly #index: MappingIndex;
   #pages = 0;
 
-  /** `losesTop`: as the kernels of the quirk top-mapping-invisible, which lose mappings that end at 2^64. */
-  constructor(losesTop: boolean) {
-    this.#index = losesTop ? new KernelDmaTree() : new SortedIndex();
+  constructor(quirks: ReadonlySet<Quirk>) {
+    const losesTop = quirks.has('top-mapping-invisible');
+    this.#index = losesTop || quirks.has('unaligned-pins') ? new KernelDmaTree(losesTop) : new SortedIndex();
   }
 
   get size(): number {

@@ -74,11 +74,10 @@ function markCall(state: Type1State, request: PinRequest): void {
   }
 }
 
-/** The mapping that a page-sized access at frame+offset touches. */
+/** The mapping that a page-sized access at frame+offset touches: with an offset, it reaches into the next page. */
 function mappingAt(state: Type1State, frame: IovaFrame, offset: number): Mapping | undefined {
-  const mapping = state.mappings.find(frame);
-  if (mapping !== undefined || offset === 0 || frame === LAST_FRAME) return mapping;
-  return state.mappings.find(asIovaFrame(frame + 1));
+  if (offset === 0 || frame === LAST_FRAME) return state.mappings.find(frame);
+  return state.mappings.overlapping({ first: frame, last: asIovaFrame(frame + 1) });
 }
 
 function pinOne(state: Type1State, frame: IovaFrame, offset: number, prot: Prot): Pfn {

@@ -72,7 +72,7 @@ export class Type1State {
     this.quirks = about.quirks;
     this.parameters = about.parameters;
     this.entryLimit = about.parameters().dmaEntryLimit;
-    this.mappings = new MappingStore(about.quirks.has('top-mapping-invisible'));
+    this.mappings = new MappingStore(about.quirks);
     this.#pinTable = about.pinTable;
   }
 
