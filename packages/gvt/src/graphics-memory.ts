@@ -49,7 +49,7 @@ export class GraphicsMemory {
       const page = this.#page(address + done, true);
       if (page !== undefined && count < FEW)
         for (let at = 0; at < count; at++) page[offset + at] = from[done + at] ?? 0;
-      else page?.set(from.subarray(done, done + count), offset);
+      else page?.set(count === from.length ? from : from.subarray(done, done + count), offset);
       done += count;
     }
   }

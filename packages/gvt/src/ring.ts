@@ -76,7 +76,8 @@ export class Ring {
 
   #slice(): void {
     const job = this.#job;
-    for (let left = SLICE; left > 0 && job !== undefined; ) {
+    if (job === undefined) return;
+    for (let left = SLICE; left > 0; ) {
       const step = this.#step(job);
       // why: raising an interrupt may have led the guest to stop or reset this very engine
       if (this.#job !== job) return;

@@ -70,7 +70,9 @@ export class KeptLog implements Log {
 export interface FakeMemoryOptions {
   /** Guest pages, from guest frame 0. Default 1024. */
   readonly pages?: number;
-  /** Host frame of a guest frame, as an index below `pages`; default the same order. */
+  /** Host pages there are. Default as many as guest pages. */
+  readonly hostPages?: number;
+  /** Host page of a guest frame, as an index below `hostPages`; negative: not mapped. Default the same order. */
   readonly place?: (gfn: number) => number;
   /** Where a guest page lies once it was unpinned; default where it was. */
   readonly migrate?: (gfn: number) => number;
@@ -93,7 +95,7 @@ export class FakePins implements PinApi {
   constructor(options: FakeMemoryOptions = {}) {
     const { pages = 1024, place = (gfn) => gfn, limit = Number.POSITIVE_INFINITY } = options;
     this.#migrate = options.migrate;
-    this.#memory = new Uint8Array(pages * PAGE);
+    this.#memory = new Uint8Array((options.hostPages ?? pages) * PAGE);
     this.#hosts = Int32Array.from({ length: pages }, (_, gfn) => place(gfn));
     this.#pinned = new Uint16Array(pages);
     this.#limit = limit;

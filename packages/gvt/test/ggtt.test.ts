@@ -4,13 +4,19 @@ import { asIovaFrame } from '@pinion/core';
 import { GTT_OFFSET, REGION } from '@pinion/gvt';
 import { FakeGuest, type FakeGuestOptions } from './fake-guest.js';
 
-// why: guest frame 0x12345 of the reference would need 300 MB of fake memory; the protocol is the same for 0x345
-const GFN = 0x345;
+const GFN = 0x12345;
+const HOST_PAGES = 64;
+/** Guest frame 0x12345 and the first few are memory, nothing else is. */
+const MEMORY: FakeGuestOptions = {
+  pages: GFN + 1,
+  hostPages: HOST_PAGES,
+  place: (gfn) => (gfn === GFN ? HOST_PAGES - 1 : gfn < 32 ? gfn : -1),
+};
 const ENTRY = (BigInt(GFN) << 12n) | 3n;
-const LOW = 0x345003;
+const LOW = 0x12345003;
 
 const start = (options: FakeGuestOptions = {}) => {
-  const guest = new FakeGuest(options);
+  const guest = new FakeGuest({ ...MEMORY, ...options });
   const address = guest.low.base + 7 * 4096;
   const offset = GTT_OFFSET + (address / 4096) * 8;
   const pins = () => guest.pins.count(asIovaFrame(GFN));

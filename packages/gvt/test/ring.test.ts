@@ -233,7 +233,8 @@ describe('refused commands halt the engine', () => {
 
   function nested(guest: FakeGuest): number[][] {
     guest.poke(BATCH, 0, miBatchBufferStart(at(guest, SECOND), true));
-    guest.poke(SECOND, 0, miBatchBufferStart(at(guest, BATCH), true));
+    guest.poke(SECOND, 0, miBatchBufferStart(at(guest, SECOND, 64), true));
+    guest.poke(SECOND, 64, miBatchBufferEnd());
     return [miBatchBufferStart(at(guest, BATCH))];
   }
 
