@@ -1,4 +1,7 @@
 export * from './clock.js';
+export type { BackendCapability, BackendCase, IommuBackendHarness } from './conformance/backend-harness.js';
+export { describeIommuBackend, iommuBackendCases, runIommuBackend } from './conformance/iommu-backend.js';
+export * from './conformance/suite.js';
 export * from './errors.js';
 export * from './os/file.js';
 export * from './os/host.js';
