@@ -21,6 +21,7 @@ export const ERRNO = {
   ENOSPC: 28,
   ERANGE: 34,
   EDEADLK: 35,
+  EBADRQC: 56,
   EBADMSG: 74,
   EOVERFLOW: 75,
   EBADFD: 77,

@@ -63,7 +63,7 @@ export const gvtErrors = catalogue('GVT', {
   ],
   BAD_RING: ['EINVAL', (d: { what: string }) => `ring buffer refused: ${d.what}`],
   BAD_COMMAND: [
-    'EINVAL',
+    'EBADRQC',
     (d: { header: number; address: number; what: string }) =>
       `command ${hex(d.header)} at ${hex(d.address)} refused: ${d.what}`,
   ],

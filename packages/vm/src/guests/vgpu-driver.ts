@@ -1,6 +1,7 @@
 import { hex, PAGE_SIZE } from '@pinion/core';
 import {
   BCS,
+  BCS_ERROR_INTERRUPT,
   BCS_USER_INTERRUPT,
   CONFIG,
   DISPLAY,
@@ -33,6 +34,8 @@ const COMMAND_MEMORY_MASTER = 6;
 const MSI_ENABLE = 1;
 /** Byte of the status page where finished jobs leave their number. */
 const SEQNO = 0x100;
+/** A job that is done, and an engine that gave up. */
+const ENGINE_INTERRUPTS = BCS_USER_INTERRUPT | BCS_ERROR_INTERRUPT;
 /** Linear planes count their stride in units of this many bytes. */
 const STRIDE_UNIT = 64;
 
@@ -149,8 +152,8 @@ export class VgpuDriver {
   #enableInterrupts(): void {
     this.#pci.write(REGION.CONFIG, CONFIG.COMMAND, Uint8Array.of(COMMAND_MEMORY_MASTER, 0));
     this.#pci.write(REGION.CONFIG, CONFIG.MSI_CONTROL, Uint8Array.of(MSI_ENABLE, 0));
-    this.#write(INTERRUPT.IMR, ~BCS_USER_INTERRUPT);
-    this.#write(INTERRUPT.IER, BCS_USER_INTERRUPT);
+    this.#write(INTERRUPT.IMR, ~ENGINE_INTERRUPTS);
+    this.#write(INTERRUPT.IER, ENGINE_INTERRUPTS);
     this.#write(INTERRUPT.MASTER, MASTER_ENABLE);
   }
 
