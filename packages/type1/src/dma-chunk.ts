@@ -1,17 +1,18 @@
-/** One chunk of a DmaMap: up to 128 entries in order of their first frames. */
+/** One chunk of a DmaMap: up to 64 entries in order of their first frames. */
 import type { FrameRange } from '@pinion/core';
+import { lastUpTo, slopeOf, WINDOW } from './dma-search.js';
 
 /** Most entries of a chunk. */
-export const CHUNK_ENTRIES = 128;
-const FIRST_CAPACITY = 8;
+export const CHUNK_ENTRIES = 64;
 const MUCH_ROOM = CHUNK_ENTRIES - (CHUNK_ENTRIES >> 2);
 const THIN = CHUNK_ENTRIES >> 2;
 
-/** Keys and entries in parallel arrays; the keys' array doubles up to its limit, so a small map stays small. */
+/** Keys (padded with Infinity) and entries in parallel arrays; the keys' array doubles up to its limit, so a small map stays small. */
 export class DmaChunk<T extends FrameRange<number>> {
   count = 0;
-  private firsts = new Float64Array(FIRST_CAPACITY);
+  private firsts = new Float64Array(WINDOW).fill(Infinity);
   private readonly entries: T[] = [];
+  private slope = 0;
 
   get isFull(): boolean {
     return this.count === CHUNK_ENTRIES;
@@ -25,14 +26,9 @@ export class DmaChunk<T extends FrameRange<number>> {
     return this.count < MUCH_ROOM;
   }
 
-  /** First frame of the lowest entry; 0 when empty. */
+  /** First frame of the lowest entry; Infinity when empty. */
   get head(): number {
     return this.firsts[0] ?? 0;
-  }
-
-  /** First frame of the highest entry. */
-  get tail(): number {
-    return this.firsts[this.count - 1] ?? 0;
   }
 
   canTake(more: number): boolean {
@@ -43,16 +39,15 @@ export class DmaChunk<T extends FrameRange<number>> {
     return index >= 0 && index < this.count ? this.entries[index] : undefined;
   }
 
-  /** Entries that begin at or before `frame`. */
-  countUpTo(frame: number): number {
-    const { firsts } = this;
-    let low = 0;
-    for (let count = this.count; count > 1; ) {
-      const half = count >> 1;
-      if ((firsts[low + half] ?? 0) <= frame) low += half;
-      count -= half;
-    }
-    return (firsts[low] ?? 0) <= frame && this.count > 0 ? low + 1 : 0;
+  /** The last entry that begins at or before `frame`. */
+  before(frame: number): T | undefined {
+    const index = lastUpTo(this.firsts, this.slope, frame);
+    return index < 0 ? undefined : this.entries[index];
+  }
+
+  /** Index of the last entry that begins at or before `frame`, or -1. */
+  lastUpTo(frame: number): number {
+    return lastUpTo(this.firsts, this.slope, frame);
   }
 
   /** There must be room. */
@@ -68,6 +63,7 @@ export class DmaChunk<T extends FrameRange<number>> {
     firsts[index] = entry.first;
     entries[index] = entry;
     this.count++;
+    this.slope = slopeOf(firsts, this.count);
   }
 
   remove(index: number): void {
@@ -80,34 +76,63 @@ export class DmaChunk<T extends FrameRange<number>> {
     }
     entries.pop();
     this.count--;
+    firsts[this.count] = Infinity;
+    this.slope = slopeOf(firsts, this.count);
   }
 
   /** Moves the `count` highest entries in front of those of `to`, the next chunk. */
   moveTailTo(to: DmaChunk<T>, count: number): void {
-    to.splice(0, this.entries.splice(this.count - count, count));
-    this.count -= count;
+    to.open(count, this.entries);
+    const from = this.count - count;
+    for (let i = 0; i < count; i++) to.copy(i, this, from + i);
+    this.cut(from);
+    to.slope = slopeOf(to.firsts, to.count);
   }
 
   /** Moves the `count` lowest entries behind those of `to`, the chunk before. */
   moveHeadTo(to: DmaChunk<T>, count: number): void {
-    to.splice(to.count, this.entries.splice(0, count));
-    this.firsts.copyWithin(0, count, this.count);
-    this.count -= count;
+    const at = to.count;
+    to.grow(count, this.entries);
+    for (let i = 0; i < count; i++) to.copy(at + i, this, i);
+    for (let i = count; i < this.count; i++) this.copy(i - count, this, i);
+    this.cut(this.count - count);
+    to.slope = slopeOf(to.firsts, to.count);
   }
 
   byteSize(): number {
     return this.firsts.byteLength + this.entries.length * 8;
   }
 
-  private splice(index: number, added: readonly T[]): void {
-    this.entries.splice(index, 0, ...added);
-    this.count = this.entries.length;
-    if (this.count > this.firsts.length) this.resize(CHUNK_ENTRIES);
-    for (let i = 0; i < this.count; i++) this.firsts[i] = this.entries[i]?.first ?? 0;
+  /** `count` places more at the end, filled with any of `entries` for the time being. */
+  private grow(count: number, entries: readonly T[]): void {
+    if (this.count + count > this.firsts.length) this.resize(CHUNK_ENTRIES);
+    for (const entry of entries.slice(0, count)) this.entries.push(entry);
+    this.count += count;
+  }
+
+  /** `count` places more at the start. */
+  private open(count: number, entries: readonly T[]): void {
+    this.grow(count, entries);
+    for (let i = this.count - 1; i >= count; i--) this.copy(i, this, i - count);
+  }
+
+  private copy(to: number, from: DmaChunk<T>, at: number): void {
+    const entry = from.entries[at];
+    if (entry === undefined) return;
+    this.entries[to] = entry;
+    this.firsts[to] = from.firsts[at] ?? 0;
+  }
+
+  /** Forgets all but the lowest `count` entries. */
+  private cut(count: number): void {
+    this.count = count;
+    this.entries.length = count;
+    this.firsts.fill(Infinity, count);
+    this.slope = slopeOf(this.firsts, count);
   }
 
   private resize(capacity: number): void {
-    const firsts = new Float64Array(Math.min(CHUNK_ENTRIES, capacity));
+    const firsts = new Float64Array(Math.min(CHUNK_ENTRIES, capacity)).fill(Infinity);
     firsts.set(this.firsts);
     this.firsts = firsts;
   }

@@ -1,6 +1,8 @@
 /** The ordered map of a container's mappings: closed, disjoint intervals of IOVA frames. Source: vfio_iommu.dma_list. */
 import { catalogue, type FrameRange, formatRange, LAST_FRAME } from '@pinion/core';
 import { DmaChunk } from './dma-chunk.js';
+import { DmaHeads } from './dma-heads.js';
+import { DmaIndex } from './dma-index.js';
 
 /** What the map refuses. Only `insert` throws. */
 export const dmaMapErrors = catalogue('TYPE1', {
@@ -15,15 +17,23 @@ export const dmaMapErrors = catalogue('TYPE1', {
   ],
 });
 
+/** Lookups without a change, beyond one per entry, after which an index of all entries pays for itself. */
+const INDEX_AFTER = 64;
+
 /**
- * Sorted chunks of up to 128 entries below one sorted array of their first frames: two binary searches find an entry, and
- * an insertion or removal moves at most a chunk. An entry is any object with the frames `first` and `last`, which must not
+ * Sorted chunks of up to 64 entries below one sorted array of their first frames: two searches find an entry, and an insertion or removal moves at most a chunk. An entry is any object with the frames `first` and `last`, which must not
  * change while it is in the map. Lookups take any number; one outside 0..2^52-1 finds nothing there.
+ * While nothing changes, lookups are answered by an index that costs 16 bytes per entry more; the next change drops it.
  */
 export class DmaMap<T extends FrameRange<number>> {
   private chunks: DmaChunk<T>[] = [];
-  private heads = new Float64Array(4);
+  private heads = new DmaHeads();
   private entries = 0;
+  /** Of all entries as they are now; made when `find` missed its `hit` often enough since the last change. */
+  private index: DmaIndex<T> | undefined = undefined;
+  private lookups = 0;
+  /** What `find` found last: devices mostly stay in one mapping for a while. */
+  private hit: T | undefined = undefined;
 
   /** Entries in the map. */
   get size(): number {
@@ -32,8 +42,12 @@ export class DmaMap<T extends FrameRange<number>> {
 
   /** The entry that holds `frame`. */
   find(frame: number): T | undefined {
-    const entry = this.before(frame);
-    return entry !== undefined && frame <= entry.last ? entry : undefined;
+    const { hit } = this;
+    if (hit !== undefined && frame <= hit.last && frame >= hit.first) return hit;
+    const entry = this.index === undefined ? this.search(frame) : this.index.before(frame);
+    if (entry === undefined || !(frame <= entry.last)) return undefined;
+    this.hit = entry;
+    return entry;
   }
 
   /** The lowest entry that shares a frame with first..last (closed). */
@@ -57,10 +71,9 @@ export class DmaMap<T extends FrameRange<number>> {
    * of the entry in hand: nothing that stands still is missed or shown twice.
    */
   next(frame: number): T | undefined {
-    const index = this.chunkOf(frame);
+    const index = this.heads.find(frame);
     const chunk = this.chunks[index];
-    if (chunk === undefined) return this.first();
-    return chunk.at(chunk.countUpTo(frame)) ?? this.chunks[index + 1]?.at(0);
+    return chunk?.at(chunk.lastUpTo(frame) + 1) ?? this.chunks[index + 1]?.at(0);
   }
 
   /** All entries, ascending; each step looks up afresh, so the map may change between two of them. */
@@ -78,27 +91,35 @@ export class DmaMap<T extends FrameRange<number>> {
     if (!(Number.isInteger(first) && Number.isInteger(last) && 0 <= first && first <= last && last <= LAST_FRAME)) {
       throw dmaMapErrors.ENTRY_RANGE({ first, last });
     }
-    const other = this.findOverlap(first, last);
-    if (other !== undefined) throw dmaMapErrors.ENTRY_OVERLAP({ range: entry, other });
-    const index = this.roomFor(first);
-    const chunk = this.chunks[index];
-    if (chunk === undefined) return;
-    chunk.insert(chunk.countUpTo(first), entry);
-    this.heads[index] = chunk.head;
+    const index = this.heads.find(first);
+    const chunk = this.chunks[index] ?? this.firstChunk();
+    const at = chunk.lastUpTo(first) + 1;
+    const before = chunk.at(at - 1);
+    const other = before !== undefined && before.last >= first ? before : this.entryAt(index, at);
+    if (other !== undefined && other.first <= last) throw dmaMapErrors.ENTRY_OVERLAP({ range: entry, other });
+    if (chunk.isFull) {
+      this.makeRoom(index, at);
+      this.insert(entry);
+      return;
+    }
+    chunk.insert(at, entry);
+    this.changed();
+    if (at === 0) this.heads.set(index, first);
     this.entries++;
   }
 
   /** Takes out this very entry. @returns false if it is not in the map (an equal one does not count). */
   remove(entry: T): boolean {
-    const index = this.chunkOf(entry.first);
+    const index = this.heads.find(entry.first);
     const chunk = this.chunks[index];
     if (chunk === undefined) return false;
-    const at = chunk.countUpTo(entry.first) - 1;
+    const at = chunk.lastUpTo(entry.first);
     if (chunk.at(at) !== entry) return false;
     chunk.remove(at);
+    this.changed();
     this.entries--;
     if (chunk.count === 0) this.dropChunk(index);
-    else if (at === 0) this.heads[index] = chunk.head;
+    else if (at === 0) this.heads.set(index, chunk.head);
     if (chunk.isThin) this.mergeAround(index);
     return true;
   }
@@ -106,50 +127,54 @@ export class DmaMap<T extends FrameRange<number>> {
   /** Forgets every entry. */
   clear(): void {
     this.chunks = [];
-    this.heads = new Float64Array(4);
+    this.heads = new DmaHeads();
+    this.changed();
     this.entries = 0;
   }
 
   /** Bytes in the map's buffers now (8 per element of a JavaScript array), without V8's object headers and the entries. */
   byteSize(): number {
-    let bytes = this.heads.byteLength + this.chunks.length * 8;
+    let bytes = this.heads.byteSize() + this.chunks.length * 8 + (this.index?.byteSize() ?? 0);
     for (const chunk of this.chunks) bytes += chunk.byteSize();
     return bytes;
   }
 
   /** The last entry that begins at or before `frame`. */
-  private before(frame: number): T | undefined {
-    const chunk = this.chunks[this.chunkOf(frame)];
-    return chunk?.at(chunk.countUpTo(frame) - 1);
+  private search(frame: number): T | undefined {
+    if (this.lookups++ === this.entries + INDEX_AFTER) this.index = DmaIndex.of([...this]);
+    return this.chunks[this.heads.find(frame)]?.before(frame);
   }
 
-  /** Index of the last chunk whose first entry begins at or before `frame`; `chunks.length` if there is none. */
-  private chunkOf(frame: number): number {
-    const { heads } = this;
-    let low = 0;
-    for (let count = this.chunks.length; count > 1; ) {
-      const half = count >> 1;
-      if ((heads[low + half] ?? 0) <= frame) low += half;
-      count -= half;
-    }
-    return (heads[low] ?? 0) <= frame ? low : this.chunks.length;
+  private changed(): void {
+    this.index = undefined;
+    this.lookups = 0;
+    this.hit = undefined;
   }
 
-  /** Index of the chunk that takes an entry beginning at `first`, with room in it. */
-  private roomFor(first: number): number {
-    const { chunks } = this;
-    if (chunks.length === 0) this.addChunk(0, new DmaChunk<T>());
-    // What begins before all others goes to the first chunk.
-    const index = this.chunkOf(first) % chunks.length;
-    const chunk = chunks[index];
-    if (chunk === undefined || !chunk.isFull) return index;
-    const after = chunks[index + 1];
-    if (after === undefined && first > chunk.tail) {
-      this.addChunk(index + 1, new DmaChunk<T>());
-      return index + 1;
-    }
-    this.relieve(index, chunk);
-    return this.roomFor(first);
+  /** Entry `at` of a chunk, which may be the first of the chunk after it. */
+  private entryAt(index: number, at: number): T | undefined {
+    return this.chunks[index]?.at(at) ?? this.chunks[index + 1]?.at(0);
+  }
+
+  private firstChunk(): DmaChunk<T> {
+    const chunk = new DmaChunk<T>();
+    this.addChunk(0, chunk);
+    return chunk;
+  }
+
+  /** Makes room around position `at` of a full chunk. What comes in order gets a new chunk and leaves full ones behind. */
+  private makeRoom(index: number, at: number): void {
+    const chunk = this.chunks[index];
+    if (chunk === undefined) return;
+    if (index === this.chunks.length - 1 && at === chunk.count) this.split(index, chunk, 1);
+    else this.relieve(index, chunk);
+  }
+
+  /** The `count` highest entries get a chunk of their own. */
+  private split(index: number, chunk: DmaChunk<T>, count: number): void {
+    const added = new DmaChunk<T>();
+    chunk.moveTailTo(added, count);
+    this.addChunk(index + 1, added);
   }
 
   /** Makes room in a full chunk: its ends go to a neighbour, or half of it to a new chunk. */
@@ -158,31 +183,23 @@ export class DmaMap<T extends FrameRange<number>> {
     const before = this.chunks[index - 1];
     if (after?.hasMuchRoom) {
       chunk.moveTailTo(after, (chunk.count - after.count) >> 1);
-      this.heads[index + 1] = after.head;
+      this.heads.set(index + 1, after.head);
     } else if (before?.hasMuchRoom) {
       chunk.moveHeadTo(before, (chunk.count - before.count) >> 1);
-      this.heads[index] = chunk.head;
+      this.heads.set(index, chunk.head);
     } else {
-      const added = new DmaChunk<T>();
-      chunk.moveTailTo(added, chunk.count >> 1);
-      this.addChunk(index + 1, added);
+      this.split(index, chunk, chunk.count >> 1);
     }
   }
 
   private addChunk(index: number, chunk: DmaChunk<T>): void {
-    if (this.chunks.length === this.heads.length) {
-      const heads = new Float64Array(this.heads.length * 2);
-      heads.set(this.heads);
-      this.heads = heads;
-    }
-    this.heads.copyWithin(index + 1, index, this.chunks.length);
     this.chunks.splice(index, 0, chunk);
-    this.heads[index] = chunk.head;
+    this.heads.insert(index, chunk.head);
   }
 
   private dropChunk(index: number): void {
     this.chunks.splice(index, 1);
-    this.heads.copyWithin(index, index + 1);
+    this.heads.remove(index);
   }
 
   /** Joins a thin chunk with a neighbour if both fit in one with room to spare. */
