@@ -32,7 +32,8 @@ export interface PinRequest {
  * faulted in with the mapping's rights (not the pin's), and charged only while no domain has everything pinned. All or nothing.
  *
  * @throws TYPE1_NOT_V2 (EACCES), TYPE1_VADDR_INVALID (EBUSY), TYPE1_NO_DUTY (EINVAL); per page TYPE1_NOT_MAPPED (EINVAL), TYPE1_PROT
- * (EPERM), TYPE1_OWNER_GONE (ENODEV), EFAULT and the like of the memory, TYPE1_MEMLOCK (ENOMEM), TYPE1_DEVICE_PAGE (EINVAL).
+ * (EPERM), TYPE1_OWNER_GONE (ENODEV), EFAULT and the like of the memory, TYPE1_MEMLOCK (ENOMEM), TYPE1_DEVICE_PAGE (EINVAL),
+ * and what the pin table refuses.
  * Source: vfio_iommu_type1_pin_pages().
  */
 export function pinPages(state: Type1State, request: PinRequest, out: Float64Array): void {
@@ -91,8 +92,13 @@ function pinOne(state: Type1State, frame: IovaFrame, offset: number, prot: Prot)
     offset === 0 ? (mapping.pins?.acquire(page) ?? -1) : (mapping.oddPins?.acquire(page * 4096 + offset) ?? -1);
   if (known >= 0) return asPfn(known);
   const pfn = takePage(state, mapping, page, iova);
-  if (offset === 0) state.pinsOf(mapping).insert(page, pfn);
-  else state.oddPinsOf(mapping).insert(page * 4096 + offset, pfn);
+  try {
+    if (offset === 0) state.pinsOf(mapping).insert(page, pfn);
+    else state.oddPinsOf(mapping).insert(page * 4096 + offset, pfn);
+  } catch (cause) {
+    givePage(state, mapping, pfn); // why: a table can be too large for its kind, or for the memory there is
+    throw cause;
+  }
   state.pinnedPages += 1;
   if (state.tracking && state.quirks.has('failed-pin-dirties')) markDirty(state, mapping, page, page);
   return pfn;
@@ -145,9 +151,14 @@ function unpinOne(state: Type1State, frame: IovaFrame, offset: number): boolean 
   const pfn = dropReference(mapping, frame - mapping.first, offset);
   if (pfn < 0) return true;
   state.pinnedPages -= 1;
-  const put = putPage(state, mapping, asPfn(pfn));
-  if (state.chargesPins) state.locked.settle(mapping, -put);
+  givePage(state, mapping, asPfn(pfn));
   return true;
+}
+
+/** Undoes `takePage`. */
+function givePage(state: Type1State, mapping: Mapping, pfn: Pfn): void {
+  const put = putPage(state, mapping, pfn);
+  if (state.chargesPins) state.locked.settle(mapping, -put);
 }
 
 /** @returns the host frame when this was its last reference, else -1. */
