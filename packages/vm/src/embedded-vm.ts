@@ -1,4 +1,12 @@
-import { type Device, type DeviceFile, type Mdev, Mutex, type RunningGuest, Teardown } from '@pinion/core';
+import {
+  type Device,
+  type DeviceFile,
+  type Mdev,
+  Mutex,
+  type PinionError,
+  type RunningGuest,
+  Teardown,
+} from '@pinion/core';
 import { type Accounting, accountingOf } from './accounting.js';
 import type { VmDescription } from './description.js';
 import type { DeviceConfig, DeviceKind } from './device-kind.js';
@@ -46,7 +54,7 @@ export class EmbeddedVm implements RunningGuest {
   /** Devices and mappings change one after the other. */
   readonly #changes = new Mutex();
   readonly #untrack: () => void;
-  #ended = false;
+  #state: 'running' | 'stopped' | 'killed' = 'running';
 
   private constructor(host: Host, description: VmDescription) {
     const { name, memlock } = description;
@@ -94,14 +102,13 @@ export class EmbeddedVm implements RunningGuest {
     return accountingOf(this);
   }
 
-  /** Runs a guest program. @throws VM_KILLED (ECANCELED), whatever the program met, if the VM was killed meanwhile. */
+  /** Runs a guest program. @throws VM_KILLED, VM_STOPPED (ECANCELED) if the VM ended meanwhile, whatever the program met; else what it throws. */
   async run<T>(program: GuestProgram<T>): Promise<T> {
     this.#checkRunning('start of a program');
     try {
       return await program(this.machine);
     } catch (cause) {
-      if (this.task.mm === null) throw vmErrors.KILLED({ guest: this.name, what: 'a program' }, cause);
-      throw cause;
+      throw this.#state === 'running' ? cause : this.#endError('a program', cause);
     }
   }
 
@@ -152,20 +159,19 @@ export class EmbeddedVm implements RunningGuest {
 
   /** Orderly end: unplugs everything, newest first, then lets the process exit. A second call waits for the first. */
   async stop(): Promise<void> {
-    if (this.#ended) return this.done;
-    this.#ended = true;
-    const reason = vmErrors.STOPPED({ guest: this.name });
+    if (this.#state !== 'running') return this.done;
+    this.#state = 'stopped';
     const teardown = new Teardown();
     teardown.defer(() => this.task.exit());
-    await this.#end(teardown, reason);
+    await this.#end(teardown, this.#endError('waiting'));
   }
 
   /** The process dies: its memory is gone before its files close, and no program or driver of the guest gets to clean up. */
   async kill(): Promise<void> {
-    if (this.#ended) return this.done;
-    this.#ended = true;
+    if (this.#state !== 'running') return this.done;
+    this.#state = 'killed';
     this.task.exit();
-    await this.#end(new Teardown(), vmErrors.KILLED({ guest: this.name, what: 'waiting' }));
+    await this.#end(new Teardown(), this.#endError('waiting'));
   }
 
   async #end(teardown: Teardown, reason: unknown): Promise<void> {
@@ -273,7 +279,11 @@ export class EmbeddedVm implements RunningGuest {
   }
 
   #checkRunning(what: string): void {
-    if (!this.#ended) return;
-    throw this.task.mm === null ? vmErrors.KILLED({ guest: this.name, what }) : vmErrors.STOPPED({ guest: this.name });
+    if (this.#state !== 'running') throw this.#endError(what);
+  }
+
+  #endError(what: string, cause?: unknown): PinionError {
+    const details = { guest: this.name, what };
+    return this.#state === 'killed' ? vmErrors.KILLED(details, cause) : vmErrors.STOPPED(details, cause);
   }
 }

@@ -14,8 +14,14 @@ export const vmErrors = catalogue('VM', {
     (d: { guest: string; address: bigint; length: number }) =>
       `guest ${d.guest} touched ${d.length} bytes at guest-physical ${hex(d.address)}, where it has no memory`,
   ],
-  KILLED: ['ECANCELED', (d: { guest: string; what: string }) => `guest ${d.guest} was killed during: ${d.what}`],
-  STOPPED: ['ECANCELED', (d: { guest: string }) => `guest ${d.guest} was stopped`],
+  KILLED: [
+    'ECANCELED',
+    (d: { guest: string; what: string }) => `guest ${d.guest} was killed before or during: ${d.what}`,
+  ],
+  STOPPED: [
+    'ECANCELED',
+    (d: { guest: string; what: string }) => `guest ${d.guest} was stopped before or during: ${d.what}`,
+  ],
   NO_DEVICE: ['ENODEV', (d: { device: string }) => `the VM has no device named ${d.device}`],
   WRONG_DRIVER: [
     'EINVAL',

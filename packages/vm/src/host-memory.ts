@@ -15,10 +15,11 @@ export class MemoryWindow {
   #referenced = 0;
   #owned = true;
 
-  constructor(first: Pfn, pages: number) {
+  /** `buffer`: its zeroed bytes, `pages` pages. */
+  constructor(first: Pfn, pages: number, buffer: ArrayBuffer) {
     this.first = first;
     this.pages = pages;
-    this.#bytes = new Uint8Array(pages * PAGE_SIZE);
+    this.#bytes = new Uint8Array(buffer);
     this.#references = new Uint32Array(pages);
   }
 
@@ -75,12 +76,17 @@ export class MemoryWindow {
  */
 export class MachineMemory implements HostMemory {
   readonly #windowPages: number;
+  readonly #makeBuffer: (bytes: number) => ArrayBuffer;
   #windows: MemoryWindow[] = [];
   #nextPfn = FIRST_PFN;
 
-  /** `windowPages`: most pages in one buffer; frames of different windows are never contiguous. */
-  constructor(windowPages = WINDOW_PAGES) {
+  /**
+   * `windowPages`: most pages in one buffer; frames of different windows are never contiguous.
+   * `makeBuffer`: where zeroed bytes come from; a RangeError of its means that there are none.
+   */
+  constructor(windowPages = WINDOW_PAGES, makeBuffer = (bytes: number): ArrayBuffer => new ArrayBuffer(bytes)) {
     this.#windowPages = windowPages;
+    this.#makeBuffer = makeBuffer;
   }
 
   /** Zeroed frames, in as few windows as possible. @throws VM_NO_HOST_MEMORY (ENOMEM); nothing is taken then. */
@@ -88,7 +94,7 @@ export class MachineMemory implements HostMemory {
     const windows: MemoryWindow[] = [];
     let next = this.#nextPfn;
     for (let done = 0; done < pages; done += this.#windowPages) {
-      const window = makeWindow(asPfn(next), Math.min(pages - done, this.#windowPages));
+      const window = this.#makeWindow(asPfn(next), Math.min(pages - done, this.#windowPages));
       next += window.pages + 1;
       windows.push(window);
     }
@@ -147,12 +153,12 @@ export class MachineMemory implements HostMemory {
     }
     return undefined;
   }
-}
 
-function makeWindow(first: Pfn, pages: number): MemoryWindow {
-  try {
-    return new MemoryWindow(first, pages);
-  } catch (cause) {
-    throw vmErrors.NO_HOST_MEMORY({ pages }, cause);
+  #makeWindow(first: Pfn, pages: number): MemoryWindow {
+    try {
+      return new MemoryWindow(first, pages, this.#makeBuffer(pages * PAGE_SIZE));
+    } catch (cause) {
+      throw vmErrors.NO_HOST_MEMORY({ pages }, cause);
+    }
   }
 }

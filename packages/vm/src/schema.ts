@@ -144,7 +144,10 @@ export const file: Shape<string> = (place, reader) => {
 export const list =
   <T>(item: Shape<T>): Shape<readonly T[]> =>
   ({ node, path }, reader) => {
-    if (!isSeq(node)) return reader.report({ node, path }, `wants a list, is ${shown(node)}`);
+    if (!isSeq(node)) {
+      reader.markPartial(path);
+      return reader.report({ node, path }, `wants a list, is ${shown(node)}`);
+    }
     const items = node.items.map((entry, index) =>
       // why: items of a parsed sequence are nodes; the library types them unknown for documents built by hand
       item({ node: entry as Node | null, path: `${path}[${index}]` }, reader),

@@ -12,6 +12,7 @@ import { PAGE_SIZE } from '@pinion/core';
 import { vmErrors } from '../errors.js';
 import type { GuestMachine } from '../guest-machine.js';
 import type { GuestHeap } from './heap.js';
+import { Turns } from './turns.js';
 
 /** DER of DigestInfo for SHA-256, without the digest. Source: RFC 8017, 9.2, note 1. */
 const SHA256_PREFIX = Uint8Array.from([
@@ -39,13 +40,14 @@ export function padDigest(digest: Uint8Array, modulusBytes: number): Uint8Array 
 
 /**
  * A guest's driver for one queue of a crypto card: asks for an interrupt through the notification byte, puts RSA messages into
- * the queue and takes the replies. The private key never leaves guest memory but through the queue.
+ * the queue and takes the replies. A guest has one such driver: it takes every adapter interrupt. The private key never leaves guest memory but through the queue.
  */
 export class CryptoDriver {
   readonly #machine: GuestMachine;
   readonly #heap: GuestHeap;
   readonly #apqn: Apqn;
   readonly #nib: bigint;
+  readonly #messages = new Turns();
   #psmid = 0n;
 
   private constructor(machine: GuestMachine, heap: GuestHeap, apqn: Apqn) {
@@ -83,8 +85,12 @@ export class CryptoDriver {
     return reply.result.slice(reply.result.length - message.length);
   }
 
-  /** Sends a message and waits for its reply. */
+  /** Sends a message and waits for its reply; several calls take turns. @throws VM_NO_QUEUE (ENODEV), VM_UNPLUGGED, VM_KILLED while waiting. */
   async exchange(message: Uint8Array): Promise<Uint8Array> {
+    return this.#messages.run(() => this.#exchange(message));
+  }
+
+  async #exchange(message: Uint8Array): Promise<Uint8Array> {
     const buffer = this.#heap.allocate(Math.max(message.length, PAGE_SIZE));
     try {
       this.#machine.memory.write(buffer, message);

@@ -22,6 +22,7 @@ import { SCHIB_SIZE } from '../channel-subsystem.js';
 import { vmErrors } from '../errors.js';
 import type { GuestMachine } from '../guest-machine.js';
 import type { GuestHeap } from './heap.js';
+import { Turns } from './turns.js';
 
 /** Blocks between the disk and guest memory at `at` (guest-physical, any page-aligned address). */
 export interface DasdTransfer {
@@ -64,6 +65,8 @@ export class DasdDriver {
   readonly #subchannel: number;
   /** Guest-physical address of the program page; below 2 GiB, as CCWs need. */
   readonly #page: bigint;
+  /** The page holds one program at a time. */
+  readonly #programs = new Turns();
   #blocks = 0;
 
   private constructor(machine: GuestMachine, heap: GuestHeap, subchannel: number) {
@@ -89,8 +92,8 @@ export class DasdDriver {
   }
 
   /**
-   * From the disk into memory. @throws VM_IO_FAILED (EIO) with the channel's and the device's status, VM_IO_LOST (ECANCELED) when the host
-   * ended the program (its memory was unmapped), VM_SUBCHANNEL_BUSY (EBUSY), VM_UNPLUGGED, VM_KILLED while waiting.
+   * From the disk into memory. Programs of several calls run one after the other. @throws VM_IO_FAILED (EIO) with the channel's and the device's status, VM_IO_LOST (ECANCELED) when the host
+   * ended the program (its memory was unmapped), VM_SUBCHANNEL_BUSY (EBUSY) when somebody else uses the subchannel, VM_UNPLUGGED, VM_KILLED while waiting.
    */
   async read(transfer: DasdTransfer): Promise<void> {
     await this.#transferAll(transfer, FBA_COMMAND.READ);
@@ -130,7 +133,8 @@ export class DasdDriver {
   async #transferAll({ block, blocks, at }: DasdTransfer, command: number): Promise<void> {
     for (let done = 0; done < blocks; done += PROGRAM_BLOCKS) {
       const count = Math.min(PROGRAM_BLOCKS, blocks - done);
-      await this.#transfer({ block: block + done, blocks: count, at: at + BigInt(done * FBA_BLOCK_SIZE) }, command);
+      const part = { block: block + done, blocks: count, at: at + BigInt(done * FBA_BLOCK_SIZE) };
+      await this.#programs.run(() => this.#transfer(part, command));
     }
   }
 

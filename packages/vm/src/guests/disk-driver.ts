@@ -12,6 +12,7 @@ import {
 import { vmErrors } from '../errors.js';
 import type { GuestMachine } from '../guest-machine.js';
 import type { PciFunction } from '../pci-function.js';
+import { Turns } from './turns.js';
 
 const BAR0 = 0;
 const CONFIG = 7;
@@ -29,6 +30,8 @@ const STATUS_NAMES = new Map<number, string>(Object.entries(DISK_STATUS).map(([n
 export class DiskDriver {
   readonly #pci: PciFunction;
   readonly #slot: string;
+  /** The registers hold one transfer at a time. */
+  readonly #transfers = new Turns();
 
   private constructor(pci: PciFunction, slot: string) {
     this.#pci = pci;
@@ -62,7 +65,8 @@ export class DiskDriver {
   async #transferAll({ lba, blocks, at }: DiskTransfer, direction: number): Promise<void> {
     for (let done = 0; done < blocks; done += DISK_MAX_BLOCKS) {
       const count = Math.min(DISK_MAX_BLOCKS, blocks - done);
-      await this.#transfer({ lba: lba + done, blocks: count, at: at + BigInt(done * DISK_BLOCK) }, direction);
+      const part = { lba: lba + done, blocks: count, at: at + BigInt(done * DISK_BLOCK) };
+      await this.#transfers.run(() => this.#transfer(part, direction));
     }
   }
 

@@ -24,6 +24,7 @@ import { vmErrors } from '../errors.js';
 import type { GuestMachine } from '../guest-machine.js';
 import type { PciFunction } from '../pci-function.js';
 import type { GuestHeap } from './heap.js';
+import { Turns } from './turns.js';
 
 const RING_PAGES = 4;
 const RING_BYTES = RING_PAGES * PAGE_SIZE;
@@ -68,6 +69,8 @@ export class VgpuDriver {
   readonly #end: number;
   readonly #ring: GraphicsBuffer;
   readonly #status: GraphicsBuffer;
+  /** One job is in the ring at a time. */
+  readonly #jobs = new Turns();
   #tail = 0;
   #seqno = 0;
 
@@ -122,7 +125,7 @@ export class VgpuDriver {
     for (let from = 0; from < commands.length; ) {
       const job: number[] = [];
       while (from < commands.length && job.length * 4 < RING_BYTES / 4) job.push(...(commands[from++] ?? []));
-      await this.#runJob(job);
+      await this.#jobs.run(() => this.#runJob(job));
     }
   }
 
