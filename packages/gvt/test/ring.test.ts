@@ -188,13 +188,13 @@ describe('refused commands halt the engine', () => {
     [
       'tiled blit with half a tile of pitch',
       'GVT_BAD_COMMAND',
-      'EINVAL',
+      'EBADRQC',
       (g) => [spoiled(g, { 0: 0x54300805, 1: 0x03f00040 })],
     ],
     [
       'tiled blit inside a page',
       'GVT_BAD_COMMAND',
-      'EINVAL',
+      'EBADRQC',
       (g) => [spoiled(g, { 0: 0x54300805, 1: 0x03f00080, 4: 16 })],
     ],
     ['store of 3 dwords', 'GVT_BAD_COMMAND', 'EBADRQC', (g) => [[0x10400001, at(g, DATA), 0]]],
