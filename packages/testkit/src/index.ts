@@ -2,6 +2,15 @@ export * from './clock.js';
 export type { BackendCapability, BackendCase, IommuBackendHarness } from './conformance/backend-harness.js';
 export { describeIommuBackend, iommuBackendCases, runIommuBackend } from './conformance/iommu-backend.js';
 export * from './conformance/suite.js';
+export { describeVendorDriver, runVendorDriver, vendorDriverCases } from './conformance/vendor-driver.js';
+export type {
+  DriverSeat,
+  GuestMemory,
+  VendorCapability,
+  VendorCase,
+  VendorDriverHarness,
+  VendorDriverRig,
+} from './conformance/vendor-harness.js';
 export * from './errors.js';
 export * from './os/file.js';
 export * from './os/host.js';

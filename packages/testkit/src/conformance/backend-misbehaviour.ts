@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import type { FrameRange } from '@pinion/core';
 import { backendCase } from './backend-harness.js';
 import type { ProbeDevice } from './probe.js';
-import { rejectionOf, settled, type World } from './world.js';
+import { eventually, rejectionOf, settled, underWay, type World } from './world.js';
 
 const wedged = new RangeError('ring is wedged');
 
@@ -30,21 +30,18 @@ const bad: readonly (readonly [what: string, duty: Duty, error: RegExp])[] = [
 ];
 
 /** A `dmaUnmap` that waits until the case lets it go on. */
-function gated(probe: ProbeDevice): { readonly entered: Promise<void>; release(): void } {
+function gated(probe: ProbeDevice): { entered(): Promise<void>; release(): void } {
   let release = (): void => {};
-  let enter = (): void => {};
-  const entered = new Promise<void>((resolve) => {
-    enter = resolve;
-  });
+  let inside = false;
   const gate = new Promise<void>((resolve) => {
     release = resolve;
   });
   probe.duty = async (range: FrameRange) => {
-    enter();
+    inside = true;
     await gate;
     probe.releaseWithin(range);
   };
-  return { entered, release: () => release() };
+  return { entered: () => eventually('dmaUnmap is called', () => inside), release: () => release() };
 }
 
 /** Drivers that break their duty, and what else happens while a duty runs: named, and the backend stays usable. */
@@ -78,8 +75,8 @@ export const misbehaviourCases = [
     world.map(0x100, 16);
     probe.hold(0x104);
     const gate = gated(probe);
-    const both = Promise.all([world.unmap(0x100, 16), world.unmap(0x100, 16)]);
-    await gate.entered;
+    const both = underWay(Promise.all([world.unmap(0x100, 16), world.unmap(0x100, 16)]));
+    await gate.entered();
     gate.release();
     const sizes = (await both).map(({ size }) => size);
     assert.equal(
@@ -95,8 +92,8 @@ export const misbehaviourCases = [
     world.map(0x200, 16);
     probe.hold(0x104);
     const gate = gated(probe);
-    const unmapping = world.unmap(0x100, 16);
-    await gate.entered;
+    const unmapping = underWay(world.unmap(0x100, 16));
+    await gate.entered();
     world.map(0x300, 16);
     assert.deepEqual(await world.unmap(0x200, 16), { size: 0x10000n });
     probe.hold(0x305);
@@ -110,12 +107,13 @@ export const misbehaviourCases = [
     world.map(0x100, 16);
     probe.hold(0x104);
     const gate = gated(probe);
-    const unmapping = world.unmap(0x100, 16);
-    await gate.entered;
+    const unmapping = underWay(world.unmap(0x100, 16));
+    await gate.entered();
     let opened = false;
-    const opening = world.openProbe().then(() => {
+    const opening = underWay(world.openProbe()).then(() => {
       opened = true;
     });
+    underWay(opening);
     await settled();
     assert.equal(opened, false);
     gate.release();
@@ -132,9 +130,9 @@ export const misbehaviourCases = [
     one.probe.hold(0x104);
     two.probe.hold(0x105);
     const gate = gated(two.probe);
-    const unmapping = world.unmap(0x100, 16);
-    await gate.entered;
-    const closing = one.file.close();
+    const unmapping = underWay(world.unmap(0x100, 16));
+    await gate.entered();
+    const closing = underWay(one.file.close());
     await settled();
     gate.release();
     await Promise.all([unmapping, closing]);

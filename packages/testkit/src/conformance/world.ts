@@ -55,6 +55,8 @@ export interface OpenFunction {
   unplug(): Promise<void>;
 }
 
+/** Duties that may hang one after the other in a failed case. */
+const GIVE_UPS = 32;
 const MAP_LIMIT = 512 * 1024 * 1024;
 
 /** One process with one container, the backend and probes under test conditions: simulated memory and time. */
@@ -168,9 +170,17 @@ export class World {
     assert.deepEqual(this.foreign, []);
   }
 
-  /** Ends what a failed case left, whatever happens. */
+  /** Ends what a failed case left, whatever happens; duties that never settle are given up. */
   async abandon(): Promise<void> {
-    await Promise.allSettled([this.mediator.close()]);
+    let closed = false;
+    const closing = Promise.allSettled([this.mediator.close()]).then(() => {
+      closed = true;
+    });
+    for (let patience = 0; !closed && patience < GIVE_UPS; patience += 1) {
+      await settled();
+      this.clock.advance(DUTY_LIMIT);
+    }
+    await closing;
     if (this.task.mm !== null) await Promise.allSettled([this.task.exit()]);
   }
 
@@ -193,13 +203,38 @@ export async function inWorld(parts: WorldParts, run: (world: World) => Promise<
   }
 }
 
-/** Moves time past the limit for a duty while `action` runs, and answers how `action` ended. */
+/** Turns of the event loop that a case waits for something that needs no time. */
+const TURNS = 100;
+
+/** Waits until something happened that needs no time. @throws AssertionError when it does not happen. */
+export async function eventually(what: string, happened: () => boolean): Promise<void> {
+  for (let turn = 0; !happened() && turn < TURNS; turn += 1) await settled();
+  assert.ok(happened(), what);
+}
+
+/** Something that goes on while the case does other things; whoever awaits it later hears of its failure. */
+export function underWay<T>(action: Promise<T>): Promise<T> {
+  action.catch(() => {}); // why: a case that fails before it awaits the action must not leave an unhandled rejection
+  return action;
+}
+
+/** Moves time past the limit for a duty, again and again, until `action` ended. @returns what it threw, undefined for nothing. */
 export async function rejectionOf(world: World, action: Promise<unknown>): Promise<unknown> {
-  const outcome = action.then(
-    () => undefined,
-    (thrown: unknown) => thrown,
+  let ended = false;
+  let thrown: unknown;
+  action.then(
+    () => {
+      ended = true;
+    },
+    (cause: unknown) => {
+      thrown = cause;
+      ended = true;
+    },
   );
-  await settled();
-  world.clock.advance(DUTY_LIMIT);
-  return outcome;
+  for (let patience = 0; !ended && patience < GIVE_UPS; patience += 1) {
+    await settled();
+    if (!ended) world.clock.advance(DUTY_LIMIT);
+  }
+  assert.ok(ended, 'it ended');
+  return thrown;
 }
