@@ -28,10 +28,10 @@ export interface Report {
 const MIB = 1n << 20n;
 const OWNERS = ['disk', 'vgpu', 'dasd', 'crypto'] as const;
 const COLUMNS: readonly (readonly [title: string, width: number])[] = [
-  ['step', 44],
-  ['mapped', 8],
-  ...OWNERS.map((owner) => [owner, 7] as const),
-  ['locked', 8],
+  ['step', 34],
+  ['mapped', 7],
+  ...OWNERS.map((owner) => [owner, 6] as const),
+  ['locked', 7],
 ];
 const HEADING = 'pages pinned for';
 
@@ -47,7 +47,7 @@ export function tableReport(out: NodeJS.WriteStream): Report {
       .map((cell, index) => (index === 0 ? cell.padEnd(COLUMNS[0]?.[1] ?? 0) : cell.padStart(COLUMNS[index]?.[1] ?? 0)))
       .join(' ');
   const left = row(COLUMNS.slice(0, 2).map(() => '')).length;
-  line(paint('dim', HEADING.padStart(left + OWNERS.length * 8)));
+  line(paint('dim', HEADING.padStart(left + OWNERS.length * 7)));
   line(paint('bold', row(COLUMNS.map(([title]) => title))));
   line(paint('dim', '-'.repeat(row(COLUMNS.map(() => '')).length)));
   return {
