@@ -123,8 +123,14 @@ export interface IommuBackend {
   map(request: MapRequest, caller: Task): void;
   /** VFIO_IOMMU_UNMAP_DMA. Waits for the drivers' `dmaUnmap`. */
   unmap(request: UnmapRequest, caller: Task): Promise<UnmapResult>;
-  /** VFIO_IOMMU_GET_INFO. `argsz`: bytes the caller has room for. */
-  info(argsz?: number): InfoResult;
+  /** VFIO_IOMMU_GET_INFO. `argsz`: bytes the caller has room for; `caller` matters to backends that belong to one process. */
+  info(argsz?: number, caller?: Task): InfoResult;
+  /**
+   * Everything else that a backend alone knows, by the number of its ioctl (`_IO(';', 100 + number)`). `argument` is the
+   * struct as an object, undefined when the caller's pointer could not be read. Returns what the ioctl would, or the struct
+   * that it would write back. @throws PinionError ENOTTY for a number that it does not know. Source: ops->ioctl.
+   */
+  ioctl?(number: number, argument: unknown, caller: Task): unknown;
   /** VFIO_IOMMU_DIRTY_PAGES. */
   dirty?(request: DirtyRequest): void;
   /** Tells the backend of an open device. Waits until no round of callbacks runs. Source: ops->register_device. */

@@ -159,9 +159,21 @@ export class Container {
   }
 
   /** VFIO_IOMMU_GET_INFO. @throws CORE_FILE_CLOSED (EBADF), CORE_NO_IOMMU (EINVAL), the backend's. */
-  info(argsz?: number): InfoResult {
+  info(argsz?: number, caller: Task = this.opener): InfoResult {
     this.checkOpen();
-    return this.requireBackend('info').info(argsz);
+    return this.requireBackend('info').info(argsz, caller);
+  }
+
+  /**
+   * An ioctl that only the container's backend knows, as the backend answers it (`IommuBackend.ioctl`).
+   * @throws CORE_FILE_CLOSED (EBADF), CORE_REENTRY (EBUSY), CORE_NO_IOMMU (EINVAL), CORE_NOT_SUPPORTED (ENOTTY), the backend's.
+   */
+  ioctl(number: number, argument?: unknown, caller: Task = this.opener): unknown {
+    this.checkOpen();
+    this.#runtime.guard.refuseInside(`ioctl ${number}`, ['dmaUnmap']);
+    const backend = this.requireBackend(`ioctl ${number}`);
+    if (backend.ioctl === undefined) throw this.#notSupported(`ioctl ${number}`);
+    return backend.ioctl(number, argument, caller);
   }
 
   /** VFIO_IOMMU_DIRTY_PAGES. @throws CORE_FILE_CLOSED (EBADF), CORE_NO_IOMMU (EINVAL), CORE_NOT_SUPPORTED (ENOTTY), the backend's. */

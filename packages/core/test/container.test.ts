@@ -81,7 +81,37 @@ test('what a backend does not have is ENOTTY', async () => {
   container.setIommu(TYPE1_IOMMU);
   const refused = { name: 'CORE_NOT_SUPPORTED', errno: 'ENOTTY', message: /backend bare/ };
   assert.throws(() => container.dirty({ flags: 1 }), refused);
+  assert.throws(() => container.ioctl(15), refused);
   assert.throws(() => container.dmaRw(0n, new Uint8Array(1), false), refused);
+  await mediator.close();
+});
+
+test('an ioctl of a backend’s own reaches it with its caller, and nothing else answers it', async () => {
+  const asked: unknown[] = [];
+  const chatty: IommuBackendDriver = {
+    name: 'chatty',
+    checkExtension: (extension) => (extension === TYPE1_IOMMU ? 1 : 0),
+    open: (_type, host) =>
+      Object.assign(new BareBackend(host, [], { name: 'chatty' }), {
+        ioctl: (...call: unknown[]) => asked.push(call),
+        info: (...call: unknown[]) => asked.push(call),
+      }),
+  };
+  const { mediator, container } = await bench([]);
+  assert.throws(() => container.ioctl(15), { name: 'CORE_NO_IOMMU', errno: 'EINVAL' });
+  await mediator.use(definePlugin({ name: 'chatty', core: '^0.1', register: (scope) => scope.backend(chatty) }));
+  container.setIommu(TYPE1_IOMMU);
+  const other = { ...root, name: 'other' };
+  assert.equal(container.ioctl(15, { size: 1n }, other), 1);
+  container.ioctl(16);
+  container.info(24, other);
+  assert.deepEqual(asked, [
+    [15, { size: 1n }, other],
+    [16, undefined, root],
+    [24, other],
+  ]);
+  container.close();
+  assert.throws(() => container.ioctl(15), { name: 'CORE_FILE_CLOSED', errno: 'EBADF' });
   await mediator.close();
 });
 
