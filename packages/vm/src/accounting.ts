@@ -1,4 +1,7 @@
-import type { EmbeddedVm } from './embedded-vm.js';
+import type { DeviceSlot } from './device-slot.js';
+import type { Host } from './host.js';
+import type { VmTask } from './task.js';
+import type { VmContainer } from './vm-container.js';
 
 /** What a VM holds of its host at one moment. */
 export interface Accounting {
@@ -14,8 +17,16 @@ export interface Accounting {
   readonly heldPages: number;
 }
 
+/** The parts of a VM that hold something of its host. */
+export interface Holder {
+  readonly host: Host;
+  readonly task: VmTask;
+  readonly containers: readonly VmContainer[];
+  readonly slots: readonly DeviceSlot[];
+}
+
 /** Looks at every container of a VM. Names are those of its description. */
-export function accountingOf(vm: EmbeddedVm): Accounting {
+export function accountingOf(vm: Holder): Accounting {
   const containers = vm.containers.map(({ container }) => container.stats);
   const pins = new Map(containers.flatMap(({ pinsByDevice }) => [...pinsByDevice]));
   const pinnedPages = new Map<string, number>();

@@ -10,6 +10,7 @@ import {
 import { type Accounting, accountingOf } from './accounting.js';
 import type { VmDescription } from './description.js';
 import type { DeviceConfig, DeviceKind } from './device-kind.js';
+import type { DeviceSlot } from './device-slot.js';
 import { vmErrors } from './errors.js';
 import { GuestMachine } from './guest-machine.js';
 import { GuestMemory, type MemoryRegion, type PluggedRegion } from './guest-memory.js';
@@ -19,13 +20,6 @@ import { VmContainer } from './vm-container.js';
 
 /** A program that a guest runs. It reaches the world through `machine` only. */
 export type GuestProgram<T> = (machine: GuestMachine) => Promise<T>;
-
-/** A device of the VM's description, plugged in or not. */
-export interface DeviceSlot {
-  readonly config: DeviceConfig;
-  readonly device: Device;
-  readonly plugged: boolean;
-}
 
 interface Slot extends DeviceSlot {
   readonly kind: DeviceKind;
