@@ -81,6 +81,9 @@ function checkDevice(
       'parent',
       `parent ${parent.name} is of driver ${parent.driver}, the device of ${device.driver}`,
     );
+  } else if (kind.offers?.(parent).includes(device.type) === false) {
+    const offered = kind.offers(parent).join(', ') || 'none';
+    reader.reportAt(device, 'type', `parent ${parent.name} offers no type ${device.type}; it offers ${offered}`);
   }
 }
 

@@ -54,6 +54,8 @@ export interface MediatedKind<P extends ParentConfig = ParentConfig, D extends D
   readonly parentKeys: Keys;
   /** Some drivers serve one physical device only; default: as many as are named. */
   readonly maxParents?: number;
+  /** The types a parent offers, where that depends on it; default: all `types`. */
+  offers?(parent: P): readonly string[];
   /** One driver for all parents of this kind (at least one). What it opens, `resources` closes. */
   createDriver(parents: readonly P[], resources: HostResources): VendorDriver | Promise<VendorDriver>;
   /** Settings of a device before it is opened: each time it is plugged in. */

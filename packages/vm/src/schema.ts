@@ -1,6 +1,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml';
+import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml';
 
 /** What is wrong in a description, and where. */
 export interface Problem {
@@ -83,6 +83,7 @@ const child = ({ place, map }: { place: Place; map: YAMLMap }, key: string): Pla
 const shown = (node: Node | null | undefined): string => {
   if (isMap(node)) return 'a record';
   if (isSeq(node)) return 'a list';
+  if (isAlias(node)) return `an alias (*${node.source}), which descriptions cannot use`;
   return isScalar(node) && node.value !== null ? `'${String(node.value)}'` : 'nothing';
 };
 

@@ -219,10 +219,29 @@ const bad: readonly (readonly [what: string, from: string, to: string, ...proble
     'group: pci-01, uuid: 00000000-0000-0000-0000-00000000000c, ',
     'vm.yaml:15:71 containers[0].devices[0].uuid: unknown key; there is image, name, driver, group, type',
   ],
+  [
+    'a type that this parent is too small for',
+    'V5_4',
+    'V5_1',
+    'vm.yaml:16:42 containers[0].devices[1].type: parent igpu offers no type V5_1; it offers V5_8, V5_4, V5_2',
+  ],
+  [
+    'an image that is no whole number of blocks',
+    'image: disk.img',
+    'image: odd.img',
+    'vm.yaml:15:78 containers[0].devices[0].image: FOLDER/odd.img has 100 bytes; a disk image has whole blocks of 512',
+  ],
+  [
+    'an alias',
+    'name: test',
+    'name: *other',
+    'vm.yaml:1:7 name: wants a name (letters, digits, . : _ -), is an alias (*other), which descriptions cannot use',
+  ],
 ];
 for (const [what, from, to, ...problems] of bad) {
   test(`refuses ${what}`, (t) => {
     const folder = imageFolder(t);
+    writeFileSync(join(folder, 'odd.img'), new Uint8Array(100));
     assert.ok(GOOD.includes(from));
     const found = problemsOf(folder, GOOD.replace(from, to)).map((problem) => problem.replaceAll(folder, 'FOLDER'));
     assert.deepEqual(found, problems);

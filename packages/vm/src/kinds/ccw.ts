@@ -1,6 +1,7 @@
 import { type ControlUnit, createCcwDriver, FbaDisk, openFileImage } from '@pinion/ccw';
 import type { DeviceConfig, HostResources, MediatedKind, ParentConfig } from '../device-kind.js';
-import { file, flag, integer } from '../schema.js';
+import { flag, integer } from '../schema.js';
+import { diskImage } from './disk-image.js';
 
 interface CcwParent extends ParentConfig {
   readonly image: string;
@@ -18,7 +19,7 @@ export const ccwKind: MediatedKind<CcwParent, CcwConfig> = {
   deviceApi: 'vfio-ccw',
   mediated: true,
   types: ['io'],
-  parentKeys: { required: { image: file }, optional: { readOnly: flag } },
+  parentKeys: { required: { image: diskImage }, optional: { readOnly: flag } },
   deviceKeys: { required: { subchannel: integer(0, 0xffff), devno: integer(0, 0xffff) }, optional: {} },
   uniqueKeys: ['subchannel', 'devno', 'parent'],
   async createDriver(parents, resources) {

@@ -1,5 +1,5 @@
 import type { Device } from '@pinion/core';
-import { createGvtDriver, GvtDevice, VGPU_TYPES } from '@pinion/gvt';
+import { createGvtDriver, GpuResources, GvtDevice, VGPU_TYPES } from '@pinion/gvt';
 import type { MediatedKind, ParentConfig } from '../device-kind.js';
 import { vmErrors } from '../errors.js';
 import { PciFunction } from '../pci-function.js';
@@ -12,6 +12,8 @@ interface GvtParent extends ParentConfig {
   readonly aperture?: (typeof APERTURES)[number];
 }
 
+const apertureMb = (parent: GvtParent | undefined): number => Number.parseInt(parent?.aperture ?? '512M', 10);
+
 /** vGPUs. A parent may name its `aperture`; a device is found by its guest under its name, like a PCI slot. */
 export const gvtKind: MediatedKind<GvtParent> = {
   driver: 'gvt',
@@ -21,7 +23,8 @@ export const gvtKind: MediatedKind<GvtParent> = {
   parentKeys: { required: {}, optional: { aperture: oneOf('aperture', APERTURES) } },
   deviceKeys: { required: {}, optional: {} },
   maxParents: 1,
-  createDriver: ([parent]) => createGvtDriver({ apertureMb: Number.parseInt(parent?.aperture ?? '512M', 10) }),
+  offers: (parent) => new GpuResources(apertureMb(parent)).types.map(({ id }) => id),
+  createDriver: ([parent]) => createGvtDriver({ apertureMb: apertureMb(parent) }),
   connect: ({ name }, file, machine) => machine.plugFunction(name, new PciFunction(name, file)),
 };
 

@@ -1,7 +1,7 @@
 import type { DeviceConfig, PassthroughKind } from '../device-kind.js';
 import { PassthroughDisk } from '../passthrough-disk.js';
 import { PciFunction } from '../pci-function.js';
-import { file } from '../schema.js';
+import { diskImage } from './disk-image.js';
 
 interface DiskConfig extends DeviceConfig {
   readonly image: string;
@@ -13,7 +13,7 @@ export const passthroughKind: PassthroughKind<DiskConfig> = {
   deviceApi: 'vfio-pci',
   mediated: false,
   types: ['disk'],
-  deviceKeys: { required: { image: file }, optional: {} },
+  deviceKeys: { required: { image: diskImage }, optional: {} },
   uniqueKeys: ['image'],
   createFunction: ({ image }, pci) => PassthroughDisk.onFile(pci, image),
   connect: ({ name }, device, machine) => machine.plugFunction(name, new PciFunction(name, device)),
