@@ -48,7 +48,8 @@ function timed(pages: Int32Array, work: (table: PinTable, pages: Int32Array) => 
   return ((performance.now() - begin) * 1e6) / pages.length;
 }
 
-function measure(kind: PinTableKind, how: string, count: number, stride: number): Timings {
+function measure(kind: PinTableKind, how: string, pages: { count: number; stride: number }): Timings {
+  const { count, stride } = pages;
   const random = how === 'random';
   const [one, other] = random
     ? [order(count, stride, 1), order(count, stride, 2)]
@@ -63,11 +64,16 @@ function measure(kind: PinTableKind, how: string, count: number, stride: number)
   return { 'first pin': first, 're-pin': again, unpin, 'last unpin': last, bytes, checksum };
 }
 
+/** The first measurement of a case makes V8 compile and the machine hand out memory; it does not count. */
 const warm = new Set<string>();
 function measureWarm(kind: PinTableKind, how: string, stride: number): Timings {
-  if (!warm.has(how)) for (let i = 0; i < 4; i++) measure(kind, how, 1 << 16, stride);
-  warm.add(how);
-  return measure(kind, how, PAGES, stride);
+  const name = `${how} ${stride}`;
+  if (!warm.has(name)) {
+    for (let i = 0; i < 4; i++) measure(kind, how, { count: 1 << 16, stride });
+    measure(kind, how, { count: PAGES, stride });
+  }
+  warm.add(name);
+  return measure(kind, how, { count: PAGES, stride });
 }
 
 const isKind = (name: string): name is PinTableKind => PIN_TABLE_KINDS.some((kind) => kind === name);

@@ -118,7 +118,7 @@ export class DmaMap<T extends FrameRange<number>> {
     chunk.remove(at);
     this.changed();
     this.entries--;
-    if (chunk.count === 0) this.dropChunk(index);
+    if (chunk.count === 0 && this.chunks.length > 1) this.dropChunk(index);
     else if (at === 0) this.heads.set(index, chunk.head);
     if (chunk.isThin) this.mergeAround(index);
     return true;

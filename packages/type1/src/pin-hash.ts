@@ -16,8 +16,8 @@ const SEED = Math.floor(Math.random() * HIGH);
 /** A table of SAMPLE_SLOTS << SAMPLE_SHIFT slots or more is searched for crowded chunks only if a sample of 1/8 shows one. */
 const SAMPLE_SHIFT = 3;
 const SAMPLE_SLOTS = 4096;
-/** Pages of one chunk in the sample that are worth a look: 128 in the table leave 16 +- 4; scattered ones 1 or 2. */
-const SAMPLE_HIGH = 10;
+/** Pages of one counter in the sample that are worth a look: a chunk's 128 leave 16 +- 4 there, scattered pages rarely 10. */
+const SAMPLE_HIGH = 14;
 
 /** Spreads a page (0..2^31-1) over 32 bits. */
 function scatter(page: number): number {

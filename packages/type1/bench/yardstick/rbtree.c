@@ -9,12 +9,16 @@
  * prints one JSON object: nanoseconds per operation, by name. The orders and sizes are those of the JavaScript side:
  * both draw from the same xorshift generator.
  */
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 enum { PAGE_SHIFT = 12, LOOKUPS = 1 << 20 };
 
@@ -272,12 +276,30 @@ static void *array_of(size_t count, size_t size)
 	return array;
 }
 
+/*
+ * Touches the memory that `count` nodes will take, so that no node pays for a page fault: the kernel's allocator has its
+ * pages already. The JavaScript side pays for its faults.
+ */
+static void warm_heap(size_t count)
+{
+	size_t size = count * 64 + (1 << 20);
+	char *heap;
+#ifdef __GLIBC__
+	mallopt(M_MMAP_MAX, 0);
+	mallopt(M_TRIM_THRESHOLD, INT_MAX);
+#endif
+	heap = array_of(size, 1);
+	memset(heap, 1, size);
+	free(heap);
+}
+
 static uint64_t sum; /* keeps the compiler from dropping lookups */
 
 static void bench_pins(int random, uint32_t count, uint64_t stride)
 {
 	uint64_t *order = array_of(count, sizeof(*order)), *other = array_of(count, sizeof(*other));
 	double begin, first_pin, re_pin, unpin, last_unpin;
+	warm_heap(count);
 	for (uint32_t i = 0; i < count; i++)
 		order[i] = other[i] = (uint64_t)i * stride;
 	if (random) {
@@ -325,6 +347,7 @@ static void bench_maps(uint32_t count)
 	uint32_t repeat = count >= 4096 ? 1 : 65536 / count;
 	double begin, insert = 0, find = 0, find_same, find_erase = 0, erase_known = 0;
 	uint64_t at = 256;
+	warm_heap(count);
 	random_state = 3;
 	for (uint32_t i = 0; i < count; i++) {
 		first[i] = at;
