@@ -21,6 +21,12 @@ interface HardGroup {
   readonly iommu: IommuGroup;
 }
 
+/** The domain made for a group that joins, and whether the group sits behind it right now. */
+interface FreshDomain {
+  readonly domain: IommuDomain;
+  attached: boolean;
+}
+
 /**
  * Attaches a group, in the kernel's order of checks; a failure leaves everything as it was.
  * @throws TYPE1_VADDR_INVALID (EBUSY), TYPE1_ATTACHED, TYPE1_NO_IOMMU, TYPE1_NO_NESTING, TYPE1_APERTURE, TYPE1_RESERVED,
@@ -44,20 +50,19 @@ const isAttached = (state: Type1State, group: BackendGroup): boolean =>
 
 function attachHard(state: Type1State, hard: HardGroup, caller: Task): void {
   const { group, iommu } = hard;
-  const domain = iommu.allocDomain();
-  let attached = false;
+  const fresh: FreshDomain = { domain: iommu.allocDomain(), attached: false };
   try {
-    iommu.attach(domain);
-    attached = true;
-    const ranges = checkFit(state, hard, domain);
-    if (!joinExisting(state, hard, domain)) {
-      replay(state, domain, caller);
-      state.domains.unshift({ domain, groups: [group] });
+    iommu.attach(fresh.domain);
+    fresh.attached = true;
+    const ranges = checkFit(state, hard, fresh.domain);
+    if (!joinExisting(state, hard, fresh)) {
+      replay(state, fresh.domain, caller);
+      state.domains.unshift({ domain: fresh.domain, groups: [group] });
     }
     state.ranges = ranges;
   } catch (cause) {
-    if (attached) iommu.detach(domain);
-    domain.free();
+    if (fresh.attached) iommu.detach(fresh.domain);
+    fresh.domain.free();
     throw cause;
   }
   state.updatePageSizes();
@@ -105,17 +110,23 @@ function mappingAbove(state: Type1State, window: FrameRange, aperture: FrameRang
   return state.mappings.overlapping({ first: asIovaFrame(aperture.last + 1), last: window.last });
 }
 
-/** Groups whose hardware is alike share a domain: nothing to replay, nothing to charge. @returns whether one took the group. */
-function joinExisting(state: Type1State, { group, iommu }: HardGroup, fresh: IommuDomain): boolean {
+/**
+ * Groups whose hardware is alike share a domain: nothing to replay, nothing to charge. @returns whether one took the group.
+ * @throws what the hardware throws if the group cannot even go back behind its own.
+ */
+function joinExisting(state: Type1State, { group, iommu }: HardGroup, fresh: FreshDomain): boolean {
+  const { domain } = fresh;
   for (const slot of state.domains) {
-    if (slot.domain.hardware !== fresh.hardware || slot.domain.coherent !== fresh.coherent) continue;
-    iommu.detach(fresh);
+    if (slot.domain.hardware !== domain.hardware || slot.domain.coherent !== domain.coherent) continue;
+    iommu.detach(domain);
+    fresh.attached = false;
     if (tryAttach(iommu, slot.domain)) {
       slot.groups.unshift(group);
-      fresh.free();
+      domain.free();
       return true;
     }
-    iommu.attach(fresh);
+    iommu.attach(domain);
+    fresh.attached = true;
   }
   return false;
 }
