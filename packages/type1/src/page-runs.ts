@@ -47,13 +47,21 @@ function putRun(state: Type1State, mapping: Mapping, run: { pfn: number; count: 
   return put;
 }
 
-/** Pinned pages among first..last of a mapping: they were charged when a driver pinned them. */
-function pinnedAmong(mapping: Mapping, first: number, last: number): number {
-  let pinned = 0;
-  mapping.pins?.forEach(first, last, () => {
-    pinned += 1;
+/**
+ * Pages among first..last of a mapping that were charged when a driver pinned them, not when the mapping took them. `pfnOf`:
+ * the frame that the mapping took; one that never counts was not charged by anybody. Source: vfio_unpin_pages_remote().
+ */
+function chargedByPins(
+  state: Type1State,
+  mapping: Mapping,
+  range: { first: number; last: number; pfnOf: (page: number) => number | undefined },
+): number {
+  let charged = 0;
+  mapping.pins?.forEach(range.first, range.last, (page) => {
+    const pfn = range.pfnOf(page);
+    if (pfn !== undefined && isNormal(state.host, asPfn(pfn))) charged += 1;
   });
-  return pinned;
+  return charged;
 }
 
 /** Takes the pages of one mapping run by run; each run is charged before it is handed out. Source: vfio_pin_pages_remote(). */
@@ -79,6 +87,7 @@ export class RunPinner {
     const first = this.#next;
     if (first >= this.#mapping.pages) return undefined;
     const run = { pfn: 0, count: 0 };
+    const single = this.#state.parameters().disableHugepages;
     let charge = 0;
     try {
       for (let page = first; page < this.#mapping.pages; page += 1) {
@@ -90,7 +99,7 @@ export class RunPinner {
         if (run.count === 0) run.pfn = pfn;
         run.count += 1;
         charge += this.#chargeOf(page, pfn, charge);
-        if (this.#state.parameters().disableHugepages) break;
+        if (single) break;
       }
       this.#state.locked.charge(this.#mapping, charge);
     } catch (cause) {
@@ -163,8 +172,10 @@ function mapRun(state: Type1State, mapping: Mapping, run: PageRun, domains: read
     }
   } catch (cause) {
     for (const domain of mapped) domain.unmap(first, run.count);
-    const pinned = pinnedAmong(mapping, run.page, run.page + run.count - 1);
-    state.locked.settle(mapping, pinned - putRun(state, mapping, run));
+    const last = run.page + run.count - 1;
+    const pfnOf = (page: number): number => run.pfn + page - run.page;
+    const charged = chargedByPins(state, mapping, { first: run.page, last, pfnOf });
+    state.locked.settle(mapping, charged - putRun(state, mapping, run));
     throw cause;
   }
 }
@@ -172,8 +183,9 @@ function mapRun(state: Type1State, mapping: Mapping, run: PageRun, domains: read
 /** Undoes the first `count` pages of a mapping that `pinAndMap` did, charges included. */
 export function unpinMapped(state: Type1State, mapping: Mapping, count: number, domains: readonly IommuDomain[]): void {
   if (count === 0) return;
-  const put = unmapPages(state, mapping, count, domains);
-  state.locked.settle(mapping, pinnedAmong(mapping, 0, count - 1) - put);
+  const pfnOf = (page: number): number | undefined => domains[0]?.lookup(asIovaFrame(mapping.first + page));
+  const charged = chargedByPins(state, mapping, { first: 0, last: count - 1, pfnOf });
+  state.locked.settle(mapping, charged - unmapPages(state, mapping, count, domains));
 }
 
 /**
@@ -187,7 +199,7 @@ export function unmapPages(
   domains: readonly IommuDomain[],
 ): number {
   const [truth, ...others] = domains;
-  if (truth === undefined || state.neverWalked(mapping)) return 0;
+  if (truth === undefined || state.neverWalked(mapping, count)) return 0;
   for (const domain of others) domain.unmap(mapping.first, count);
   const batch = new Float64Array(Math.min(BATCH, count));
   let put = 0;

@@ -98,10 +98,10 @@ export class Type1State {
 
   /**
    * Walks over a mapping that ends at 2^64 stop before they begin in the kernels of the quirk: such a mapping is never
-   * put into a domain nor taken out of one.
+   * put into a domain nor taken out of one. `count`: the pages of it that the walk is about, from its first.
    */
-  neverWalked(mapping: Mapping): boolean {
-    return mapping.last === LAST_FRAME && this.quirks.has('top-mapping-invisible');
+  neverWalked(mapping: Mapping, count: number = mapping.pages): boolean {
+    return mapping.first + count - 1 === LAST_FRAME && this.quirks.has('top-mapping-invisible');
   }
 
   pinsOf(mapping: Mapping): PinTable {

@@ -76,7 +76,7 @@ export interface WorldOptions extends Type1Options {
   readonly task?: Partial<TaskRequest>;
   readonly os?: OsOptions;
   readonly iommu?: Partial<SoftwareIommuOptions>;
-  /** IOMMU type of the container; default type1v2. 0: none is set. */
+  /** IOMMU type of the container; default type1v2. 0: none is set, and nothing opened. */
   readonly type?: number;
   /** Mediated devices that are attached and open from the start, in this order; the last is the newest. Default: `A`. */
   readonly mediated?: readonly string[];
@@ -139,7 +139,7 @@ export class World {
     for (const name of options.passthrough ?? []) world.attachPassthrough(name);
     const type = options.type ?? EXTENSION.TYPE1v2_IOMMU;
     if (type !== 0) container.setIommu(type);
-    for (const name of mediated) await world.open(name);
+    if (type !== 0) for (const name of mediated) await world.open(name);
     return world;
   }
 
