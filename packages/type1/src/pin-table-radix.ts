@@ -29,7 +29,7 @@ export class RadixPinTable implements PinTable {
   readonly npages: number;
   pages = 0;
   releasedPfn = -1;
-  private root = new Directory(1);
+  private root: Directory | undefined = undefined;
   private height = 0;
   private bytes = 0;
   private cached: PinLeaf | undefined = undefined;
@@ -92,7 +92,7 @@ export class RadixPinTable implements PinTable {
   }
 
   clear(): void {
-    this.root = new Directory(1);
+    this.root = undefined;
     this.height = 0;
     this.pages = 0;
     this.bytes = 0;
@@ -117,7 +117,7 @@ export class RadixPinTable implements PinTable {
   }
 
   private descend(chunk: number): PinLeaf | undefined {
-    if (this.height === 0 || chunk >> (BITS * this.height) !== 0) return undefined;
+    if (chunk >> (BITS * this.height) !== 0) return undefined;
     let node: Directory | undefined = this.root;
     for (let level = this.height; level > 1 && node !== undefined; level--) {
       node = node.below[(chunk >> (BITS * (level - 1))) & MASK];
@@ -133,8 +133,8 @@ export class RadixPinTable implements PinTable {
   /** Makes the leaf for `page` and the directories above it. */
   private grow(page: number): PinLeaf {
     const chunk = page >> BITS;
-    while (this.height === 0 || chunk >> (BITS * this.height) !== 0) this.addLevel();
-    let node = this.root;
+    let node = this.root ?? this.addLevel();
+    while (chunk >> (BITS * this.height) !== 0) node = this.addLevel();
     for (let level = this.height; level > 1; level--) {
       const slot = (chunk >> (BITS * (level - 1))) & MASK;
       let next = node.below[slot];
@@ -154,16 +154,17 @@ export class RadixPinTable implements PinTable {
     return leaf;
   }
 
-  private addLevel(): void {
+  private addLevel(): Directory {
     const root = this.directory(this.height + 1);
-    if (this.root.live > 0) {
+    if (this.root !== undefined && this.root.live > 0) {
       root.below[0] = this.root;
       root.live = 1;
-    } else if (this.height > 0) {
+    } else if (this.root !== undefined) {
       this.bytes -= DIRECTORY_BYTES;
     }
     this.root = root;
     this.height++;
+    return root;
   }
 
   private directory(level: number): Directory {
@@ -173,14 +174,15 @@ export class RadixPinTable implements PinTable {
 
   /** Takes an empty leaf out, and the directories above it that hold nothing else; the root goes with the last pin. */
   private prune(page: number, leaf: PinLeaf): void {
-    if (this.pages === 0) {
+    const { root } = this;
+    if (this.pages === 0 || root === undefined) {
       this.clear();
       return;
     }
     this.bytes -= leaf.byteSize();
     this.cached = undefined;
     this.cachedChunk = -1;
-    this.pruneBelow(this.root, this.height, page >> BITS);
+    this.pruneBelow(root, this.height, page >> BITS);
   }
 
   private pruneBelow(node: Directory, level: number, chunk: number): void {
@@ -203,7 +205,7 @@ export class RadixPinTable implements PinTable {
   private walk(first: number, last: number, visit: (leaf: PinLeaf, from: number, to: number) => boolean): void {
     const from = Math.max(0, first);
     const to = Math.min(last, this.npages - 1);
-    if (this.height === 0 || from > to) return;
+    if (this.root === undefined || from > to) return;
     this.walkBelow(this.root, this.height, { from, to, base: 0, visit });
   }
 

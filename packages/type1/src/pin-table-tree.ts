@@ -7,6 +7,11 @@ const RIGHT = 1;
 const PARENT = 2;
 const STRIDE = 3;
 const FIRST_CAPACITY = 8;
+// A typed array without elements still has headers of a hundred bytes: tables without pins share these.
+const NO_LINKS = new Int32Array(0);
+const NO_BYTES = new Uint8Array(0);
+const NO_DOUBLES = new Float64Array(0);
+const NO_COUNTS = new Uint32Array(0);
 
 /**
  * Costs log n for everything and 33 bytes per pinned page (times up to two after growth), dense or sparse, for mappings of
@@ -17,11 +22,11 @@ export class TreePinTable implements PinTable {
   pages = 0;
   releasedPfn = -1;
   private capacity = 0;
-  private links = new Int32Array(0);
-  private red = new Uint8Array(0);
-  private keys = new Float64Array(0);
-  private frames = new Float64Array(0);
-  private counts = new Uint32Array(0);
+  private links = NO_LINKS;
+  private red = NO_BYTES;
+  private keys = NO_DOUBLES;
+  private frames = NO_DOUBLES;
+  private counts = NO_COUNTS;
   private root = NIL;
   /** Free rows, chained through their LEFT link. */
   private free = NIL;
@@ -105,7 +110,12 @@ export class TreePinTable implements PinTable {
 
   clear(): void {
     this.forget();
-    this.resize(0);
+    this.capacity = 0;
+    this.links = NO_LINKS;
+    this.red = NO_BYTES;
+    this.keys = NO_DOUBLES;
+    this.frames = NO_DOUBLES;
+    this.counts = NO_COUNTS;
   }
 
   byteSize(): number {
@@ -213,7 +223,6 @@ export class TreePinTable implements PinTable {
     this.keys = new Float64Array(capacity);
     this.frames = new Float64Array(capacity);
     this.counts = new Uint32Array(capacity);
-    if (capacity === 0) return;
     this.links.set(old.links);
     this.red.set(old.red);
     this.keys.set(old.keys);

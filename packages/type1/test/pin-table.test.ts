@@ -323,6 +323,26 @@ test('adaptive: a page pinned and unpinned in turn beside a full chunk moves not
   table.clear();
 });
 
+for (const kind of PIN_TABLE_KINDS) {
+  test(`${kind}: between a page's failed acquire and its insert others may come and go`, () => {
+    const table = createPinTable(kind, NPAGES);
+    const model: Model = new Map();
+    const pageOf = (i: number): number => (i * 7919 * 64) % NPAGES;
+    for (let i = 0; i < 100; i++) pin(pageOf(i), i)(table, model);
+    for (let i = 100; i < 3000; i++) {
+      assert.equal(table.acquire(pageOf(i)), -1);
+      unpin(pageOf(i - 100))(table, model);
+      if (i % 3 === 0) pin(pageOf(i) + 1, i)(table, model);
+      table.insert(pageOf(i), i);
+      model.set(pageOf(i), { pfn: i, references: 1 });
+      if (i % 3 === 0) unpin(pageOf(i) + 1)(table, model);
+    }
+    assert.deepEqual(listed(table, 0, NPAGES - 1), expected(model, 0, NPAGES - 1));
+    for (const page of [...model.keys()]) unpin(page)(table, model);
+    assert.equal(table.pages, 0);
+  });
+}
+
 test('adaptive: never above 64 bytes per page once there are a hundred', () => {
   fc.assert(
     fc.property(
@@ -359,11 +379,23 @@ test('radix: levels come with the pages that need them and go with the last pin'
     assert.equal(table.levels, levels);
   }
   const full = table.byteSize();
+  table.insert(1000, 1);
+  assert.equal(table.byteSize(), full + 4096);
+  assert.equal(table.release(1000), 0);
+  assert.equal(table.byteSize(), full);
   assert.equal(table.release(2 ** 27), 0);
-  assert.ok(table.byteSize() < full - 4096);
+  // The leaf and the directory that held nothing else; the directory above holds 2^31 - 1 too.
+  assert.equal(table.byteSize(), full - 4096 - 2 * 4096);
   for (const page of [0, 2 ** 18 - 1, 2 ** 18, 2 ** 31 - 1]) table.release(page);
   assert.equal(table.levels, 0);
   assert.equal(table.byteSize(), 0);
+});
+
+test('radix: the first page far up gets one path of directories', () => {
+  const table = new RadixPinTable(SEGMENT_PAGES);
+  table.insert(2 ** 27, 1);
+  assert.equal(table.byteSize(), 3 * 4096 + 4096);
+  assert.equal(table.release(2 ** 27), 0);
 });
 
 test('tree: stays red-black through random insertions and removals', () => {
