@@ -54,8 +54,8 @@ export function map(state: Type1State, request: MapRequest, caller: Task): void 
   }
   mapping.iommuMapped = state.domains.length > 0;
   state.mappings.insert(mapping);
+  state.host.mapped(range, mapping.prot); // why: before it is perhaps taken back, which is announced too
   if (state.tracking) startTracking(state, mapping);
-  state.host.mapped(range, mapping.prot);
 }
 
 function checkRequest(state: Type1State, request: MapRequest): void {
