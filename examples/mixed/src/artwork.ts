@@ -11,7 +11,8 @@ const GOLD = 0xffb454;
 const NIGHT = 0x0d1030;
 const PLUM = 0x2c1a48;
 
-const PICTURE_AT: Point = { x: 48, y: 152 };
+/** Where the picture stands in the frame. */
+export const PICTURE_AT: Point = { x: 48, y: 152 };
 const GALLERY_AT: Point = { x: 736, y: 152 };
 const GALLERY_STEP: Point = { x: 168, y: 135 };
 

@@ -11,6 +11,7 @@ import {
 } from '@pinion/vm';
 import { drawFrame, FRAME } from './artwork.js';
 import type { Bitmap } from './canvas.js';
+import { mixedErrors } from './errors.js';
 import { PICTURE_MAGIC } from './images.js';
 
 /** Where the guest's kernel keeps its own: low memory behind the first MiB. */
@@ -66,13 +67,13 @@ export class Guest {
 
   /** Reads the picture into the pool by channel programs. */
   async readPicture(): Promise<void> {
-    const { block, blocks } = need(this.#picture);
-    await need(this.#dasd).read({ block, blocks, at: POOL });
+    const { block, blocks } = need(this.#picture, 'picture');
+    await need(this.#dasd, 'DASD').read({ block, blocks, at: POOL });
   }
 
   /** SHA-256 of the picture in the pool. */
   pictureDigest(): string {
-    const { width, height } = need(this.#picture);
+    const { width, height } = need(this.#picture, 'picture');
     return createHash('sha256')
       .update(this.#machine.memory.read(POOL, width * height * 4))
       .digest('hex');
@@ -80,7 +81,7 @@ export class Guest {
 
   /** Takes the vGPU into use, draws the frame, and shows it. */
   async draw(): Promise<void> {
-    const { width, height } = need(this.#picture);
+    const { width, height } = need(this.#picture, 'picture');
     const gpu = VgpuDriver.start(this.#machine, this.#heap, 'vgpu');
     const frame: Bitmap = { buffer: gpu.allocate(FRAME_BYTES), ...FRAME };
     const picture: Bitmap = { buffer: gpu.map(POOL, width * height * 4), width, height };
@@ -92,10 +93,14 @@ export class Guest {
 
   /** Copies a picture-sized piece of the frame around, for ever: I/O to be interrupted. */
   async drawForever(): Promise<never> {
-    const frame: Bitmap = { buffer: need(this.#frame), ...FRAME };
+    const frame: Bitmap = { buffer: need(this.#frame, 'frame'), ...FRAME };
     for (;;) {
-      const { width, height } = need(this.#picture);
-      await drawFrame(need(this.#gpu), frame, { buffer: need(this.#gpu).map(POOL, width * height * 4), width, height });
+      const { width, height } = need(this.#picture, 'picture');
+      await drawFrame(need(this.#gpu, 'vGPU'), frame, {
+        buffer: need(this.#gpu, 'vGPU').map(POOL, width * height * 4),
+        width,
+        height,
+      });
     }
   }
 
@@ -108,7 +113,7 @@ export class Guest {
 
   frameDigest(): Uint8Array {
     return createHash('sha256')
-      .update(this.#machine.memory.read(need(this.#frame).at, FRAME_BYTES))
+      .update(this.#machine.memory.read(need(this.#frame, 'frame').at, FRAME_BYTES))
       .digest();
   }
 
@@ -121,7 +126,7 @@ export class Guest {
 
   /** Whether a signature is one of the frame in memory, as node:crypto sees it. */
   verify({ signature }: Signature): boolean {
-    const frame = this.#machine.memory.read(need(this.#frame).at, FRAME_BYTES);
+    const frame = this.#machine.memory.read(need(this.#frame, 'frame').at, FRAME_BYTES);
     return verify('sha256', frame, this.#key.publicKey, signature);
   }
 
@@ -131,7 +136,7 @@ export class Guest {
     const header = this.#heap.allocate(DISK_BLOCK);
     this.#machine.memory.write(header, Buffer.concat([digest, signature], DISK_BLOCK));
     await disk.write({ lba: RESULT.HEADER, blocks: 1, at: header });
-    await disk.write({ lba: RESULT.FRAME, blocks: FRAME_BLOCKS, at: need(this.#frame).at });
+    await disk.write({ lba: RESULT.FRAME, blocks: FRAME_BLOCKS, at: need(this.#frame, 'frame').at });
     this.#heap.free(header);
   }
 
@@ -150,7 +155,7 @@ export class Guest {
   /** Writes the frame to the disk again and again: I/O to be interrupted. */
   async storeForever(): Promise<never> {
     const disk = DiskDriver.start(this.#machine, 'disk');
-    for (;;) await disk.write({ lba: RESULT.FRAME, blocks: FRAME_BLOCKS, at: need(this.#frame).at });
+    for (;;) await disk.write({ lba: RESULT.FRAME, blocks: FRAME_BLOCKS, at: need(this.#frame, 'frame').at });
   }
 
   /** Reads the picture again and again: I/O to be interrupted. */
@@ -162,13 +167,13 @@ export class Guest {
 function readLabel(label: Uint8Array<ArrayBuffer>): StoredPicture {
   const view = new DataView(label.buffer);
   const magic = new TextDecoder().decode(label.subarray(0, PICTURE_MAGIC.length));
-  if (magic !== PICTURE_MAGIC) throw new TypeError(`the DASD holds no picture: its label begins with '${magic}'`);
+  if (magic !== PICTURE_MAGIC) throw mixedErrors.NO_PICTURE({ label: magic });
   const [width, height] = [view.getUint32(8, true), view.getUint32(12, true)];
   return { width, height, block: view.getUint32(16, true), blocks: Math.ceil((width * height * 4) / DISK_BLOCK) };
 }
 
 /** What an earlier step has made. */
-function need<T>(made: T | undefined): T {
-  if (made === undefined) throw new TypeError('the scenario calls the guest in the wrong order');
+function need<T>(made: T | undefined, missing: string): T {
+  if (made === undefined) throw mixedErrors.WRONG_ORDER({ missing });
   return made;
 }

@@ -8,8 +8,11 @@ export const PICTURE_MAGIC = 'PINIONPX';
 const PIXELS_AT = 8;
 const RESULT_BYTES = 8 * 1024 * 1024;
 
-/** Makes the two disk images the VM's description names: the DASD with the picture, and an empty disk for the result. */
-export function makeImages(folder: string): void {
+/**
+ * Makes the two disk images the VM's description names: the DASD with the picture, and an empty disk for the result.
+ * @returns the picture.
+ */
+export function makeImages(folder: string): Uint8Array {
   mkdirSync(folder, { recursive: true });
   const pixels = paintScene();
   const image = new Uint8Array(PIXELS_AT * BLOCK + Math.ceil(pixels.length / BLOCK) * BLOCK);
@@ -21,4 +24,5 @@ export function makeImages(folder: string): void {
   image.set(pixels, PIXELS_AT * BLOCK);
   writeFileSync(join(folder, 'picture.fba'), image);
   writeFileSync(join(folder, 'result.img'), new Uint8Array(RESULT_BYTES));
+  return pixels;
 }

@@ -4,26 +4,26 @@ import { PinionError } from '@pinion/core';
 import { createRegistry, EmbeddedVm, Host, loadDescription } from '@pinion/vm';
 import { makeImages } from './images.js';
 import { jsonReport, tableReport } from './report.js';
-import { runScenario } from './scenario.js';
+import { Scenario } from './scenario.js';
 
 const folder = fileURLToPath(new URL('..', import.meta.url));
 const out = join(folder, 'out');
 const png = join(out, 'frame.png');
 
 async function main(json: boolean): Promise<boolean> {
-  makeImages(out);
+  const scene = makeImages(out);
   const registry = createRegistry();
   const description = loadDescription(join(folder, 'vm.yaml'), registry);
   const host = await Host.create(description, { registry });
   try {
     const vm = await EmbeddedVm.start(host, description);
     const report = json ? jsonReport(process.stdout) : tableReport(process.stdout);
-    const { ok, frameSha256 } = await runScenario(vm, report, png);
+    const { ok, frameSha256 } = await new Scenario(vm, { report, scene, png }).run();
     const { mappings, pinnedPages, lockedPages } = vm.accounting;
     const pins = [...pinnedPages.values()].reduce((sum, pages) => sum + pages, 0);
     report.end({
-      summary: `${mappings} mappings, ${pins} pins, ${lockedPages} locked pages`,
       facts: { frame: relative(process.cwd(), png), sha256: frameSha256 },
+      left: { mappings, pins, lockedPages },
       ok,
     });
     return ok;

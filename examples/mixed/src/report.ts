@@ -17,13 +17,20 @@ export interface Step {
 /** Where the run goes: a table for people, or one JSON document at the end. */
 export interface Report {
   step(step: Step): void;
-  /** What ends the run; `summary` is the last line for people. */
-  end(result: {
-    readonly summary: string;
-    readonly facts: Readonly<Record<string, unknown>>;
-    readonly ok: boolean;
-  }): void;
+  end(result: Result): void;
 }
+
+/** How the run ended. */
+export interface Result {
+  readonly ok: boolean;
+  /** What was made, by name. */
+  readonly facts: Readonly<Record<string, string>>;
+  /** What is left of the VM. */
+  readonly left: { readonly mappings: number; readonly pins: number; readonly lockedPages: number };
+}
+
+const summaryOf = ({ mappings, pins, lockedPages }: Result['left']): string =>
+  `${mappings} mappings, ${pins} pins, ${lockedPages} locked pages`;
 
 const MIB = 1n << 20n;
 const OWNERS = ['disk', 'vgpu', 'dasd', 'crypto'] as const;
@@ -60,16 +67,16 @@ export function tableReport(out: NodeJS.WriteStream): Report {
         line(`  ${ok ? paint('green', 'ok  ') : paint('red', 'FAIL')} ${paint('dim', what)}`);
       }
     },
-    end({ summary, facts, ok }) {
+    end({ ok, facts, left }) {
       line();
-      for (const [name, value] of Object.entries(facts)) line(`${paint('dim', name.padEnd(10))} ${String(value)}`);
+      for (const [name, value] of Object.entries(facts)) line(`${paint('dim', name.padEnd(10))} ${value}`);
       line();
-      line(paint(ok ? ['bold', 'green'] : ['bold', 'red'], summary));
+      line(paint(ok ? ['bold', 'green'] : ['bold', 'red'], summaryOf(left)));
     },
   };
 }
 
-/** One JSON document on `out` when the run ended. Bytes are decimal strings only where they could exceed 2^53: never here. */
+/** One JSON document when the run has ended. */
 export function jsonReport(out: NodeJS.WritableStream): Report {
   const steps: unknown[] = [];
   return {
@@ -84,8 +91,8 @@ export function jsonReport(out: NodeJS.WritableStream): Report {
         checks,
       });
     },
-    end({ summary, facts, ok }) {
-      out.write(`${JSON.stringify({ ok, steps, ...facts, summary }, null, 2)}\n`);
+    end({ ok, facts, left }) {
+      out.write(`${JSON.stringify({ ok, steps, ...facts, left, summary: summaryOf(left) }, null, 2)}\n`);
     },
   };
 }

@@ -1,0 +1,8 @@
+import { catalogue } from '@pinion/core';
+
+/** What this example refuses. */
+export const mixedErrors = catalogue('MIXED', {
+  NO_PICTURE: ['EINVAL', (d: { label: string }) => `the DASD holds no picture: its label begins with '${d.label}'`],
+  WRONG_ORDER: ['EINVAL', (d: { missing: string }) => `the guest has no ${d.missing} yet; an earlier step makes it`],
+  NO_DEVICE: ['ENODEV', (d: { device: string }) => `vm.yaml names no device '${d.device}'`],
+});
