@@ -66,7 +66,7 @@ export interface MediatedKind<P extends ParentConfig = ParentConfig, D extends D
 export interface PassthroughKind<D extends DeviceConfig = DeviceConfig> extends KindBase<D> {
   readonly mediated: false;
   readonly parentKeys?: undefined;
-  createFunction(config: D, pci: PassthroughFunction): DeviceOps;
+  createFunction(config: D, pci: PassthroughFunction, log: Log): DeviceOps;
 }
 
 /**

@@ -115,7 +115,7 @@ async function build(description: VmDescription, options: HostOptions, teardown:
   const mediator = await createMediator({ memory, log, clock, plugins });
   teardown.defer(() => mediator.close());
   for (const parent of description.parents ?? []) mediator.registerParent(parent.name, parent.driver);
-  const bound = bindFunctions(description, { registry, iommu, mediator });
+  const bound = bindFunctions(description, { registry, iommu, mediator, log });
   return { registry, memory, iommu, mediator, log, clock, ...bound, teardown };
 }
 
@@ -145,7 +145,7 @@ const devicesPlugin = (drivers: readonly VendorDriver[], registry: Registry): Pl
 /** Makes every group with its functions, and binds them all to vfio-pci. */
 function bindFunctions(
   description: VmDescription,
-  { registry, iommu, mediator }: Pick<HostParts, 'registry' | 'iommu' | 'mediator'>,
+  { registry, iommu, mediator, log }: Pick<HostParts, 'registry' | 'iommu' | 'mediator' | 'log'>,
 ): Pick<HostParts, 'functions' | 'groups'> {
   const functions = new Map<string, Device>();
   const groups = new Map<Group, SoftwareGroup>();
@@ -157,7 +157,7 @@ function bindFunctions(
     for (const config of devices.filter((each) => each.group === name)) {
       const kind = registry.kinds.get(config.driver);
       const pci = hardware.addFunction(config.name);
-      const ops = kind?.mediated === false ? kind.createFunction(config, pci) : {};
+      const ops = kind?.mediated === false ? kind.createFunction(config, pci, log) : {};
       functions.set(config.name, mediator.addDevice(group, config.name, ops));
     }
   }

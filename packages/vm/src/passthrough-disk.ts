@@ -1,5 +1,13 @@
 import { type DiskImage, openFileImage } from '@pinion/ccw';
-import { type DeviceOps, type IrqInfo, type IrqSink, PinionError, type RegionInfo } from '@pinion/core';
+import {
+  type DeviceOps,
+  type IrqInfo,
+  type IrqSink,
+  type Log,
+  PinionError,
+  type RegionInfo,
+  silentLog,
+} from '@pinion/core';
 import type { PassthroughFunction } from '@pinion/iommu';
 import {
   DISK,
@@ -59,21 +67,23 @@ export class PassthroughDisk implements DeviceOps {
   readonly irqs = IRQS;
   readonly #function: PassthroughFunction;
   readonly #openImage: () => Promise<DiskImage>;
+  readonly #log: Log;
   readonly #registers = new DataView(new ArrayBuffer(DISK_BAR_SIZE));
   readonly #config = new DataView(new ArrayBuffer(DISK_CONFIG.SIZE));
   #image: DiskImage | undefined;
   #job: Job | undefined;
   #sink: IrqSink | undefined;
 
-  /** `openImage` is called whenever the device is opened; the image is closed with it. */
-  constructor(pci: PassthroughFunction, openImage: () => Promise<DiskImage>) {
+  /** `openImage` is called whenever the device is opened; the image is closed with it. `log` hears of a listener that throws. */
+  constructor(pci: PassthroughFunction, openImage: () => Promise<DiskImage>, log: Log = silentLog) {
     this.#function = pci;
     this.#openImage = openImage;
+    this.#log = log;
   }
 
   /** A disk on a raw image file. */
-  static onFile(pci: PassthroughFunction, path: string): PassthroughDisk {
-    return new PassthroughDisk(pci, () => openFileImage(path));
+  static onFile(pci: PassthroughFunction, path: string, log?: Log): PassthroughDisk {
+    return new PassthroughDisk(pci, () => openFileImage(path), log);
   }
 
   get busy(): boolean {
@@ -199,7 +209,16 @@ export class PassthroughDisk implements DeviceOps {
     if (job.cancelled) return;
     this.#set(DISK.STATUS, status);
     this.#set(DISK.INTERRUPT, 1);
-    if ((this.#get(DISK.INTERRUPT_ENABLE) & 1) !== 0) this.#sink?.(IRQ_MSI, 0);
+    if ((this.#get(DISK.INTERRUPT_ENABLE) & 1) !== 0) this.#raise();
+  }
+
+  /** Whoever listens cannot break the device. */
+  #raise(): void {
+    try {
+      this.#sink?.(IRQ_MSI, 0);
+    } catch (cause) {
+      this.#log.warn(`${this.#function.name}: the receiver of its interrupt failed`, cause);
+    }
   }
 
   /** No DMA happens after the call; settles when the image is at rest. */

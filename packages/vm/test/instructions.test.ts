@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import test from 'node:test';
 import { DISK, DISK_STATUS, decodePng, EventQueue, encodePng, GuestHeap, PassthroughDisk } from '@pinion/vm';
 import fc from 'fast-check';
-import { held, POOL, SUBCHANNEL, startSmallVm } from './small-vm.js';
+import { held, POOL, SUBCHANNEL, startSmallVm, TurnClock } from './small-vm.js';
 
 const ORB = 0x1000n;
 const IRB = 0x2000n;
@@ -165,6 +165,24 @@ test('a reset of the passthrough disk ends its transfer without an interrupt', a
     [false, 0, 0, 0],
   );
   assert.deepEqual(vm.memory.read(POOL + 512n, 4), new Uint8Array(4));
+});
+
+test('a receiver of interrupts that throws is logged; the disk goes on', async (t) => {
+  const warnings: string[] = [];
+  const log = { info: () => {}, warn: (message: string) => void warnings.push(message) };
+  const { vm } = await startSmallVm(t, { plug: ['disk'], host: { clock: new TurnClock(), log } });
+  const slot = vm.slots[0];
+  const pci = vm.machine.pci('disk');
+  slot?.device.ops.setIrqSink?.(() => {
+    throw new RangeError('no');
+  });
+  pci.write32(0, DISK.INTERRUPT_ENABLE, 1);
+  pci.write32(0, DISK.DOORBELL, 1);
+  await slot?.device.reset();
+  pci.write32(0, DISK.INTERRUPT_ENABLE, 1);
+  pci.write32(0, DISK.DOORBELL, 1);
+  while (pci.read32(0, DISK.INTERRUPT) === 0) await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(warnings, ['disk: the receiver of its interrupt failed']);
 });
 
 test('events come in order, wait for who asks, and end for all', async () => {

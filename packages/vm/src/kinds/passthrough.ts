@@ -15,6 +15,6 @@ export const passthroughKind: PassthroughKind<DiskConfig> = {
   types: ['disk'],
   deviceKeys: { required: { image: diskImage }, optional: {} },
   uniqueKeys: ['image'],
-  createFunction: ({ image }, pci) => PassthroughDisk.onFile(pci, image),
+  createFunction: ({ image }, pci, log) => PassthroughDisk.onFile(pci, image, log),
   connect: ({ name }, device, machine) => machine.plugFunction(name, new PciFunction(name, device)),
 };
