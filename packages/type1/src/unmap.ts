@@ -151,7 +151,8 @@ async function announce(
     });
   }
   progress.rounds += 1;
-  await rounds.run(range);
+  // why: while this one waited its turn, another unmap may have seen to it that the pins are gone
+  await rounds.run(range, () => mapping.pinnedPages > 0);
 }
 
 const culprits = (devices: readonly BackendDevice[], range: FrameRange): readonly Culprit[] =>
@@ -205,9 +206,13 @@ export class CallbackRounds {
     });
   }
 
-  /** Calls every device, newest first. @throws the first failure, after all were called. */
-  run(range: FrameRange): Promise<void> {
+  /**
+   * Calls every device, newest first, unless the round is not `wanted` any more when its turn comes.
+   * @throws the first failure, after all were called.
+   */
+  run(range: FrameRange, wanted: () => boolean): Promise<void> {
     return this.#lock.run(async () => {
+      if (!wanted()) return;
       const failures: unknown[] = [];
       for (const device of [...this.#devices]) {
         await device.dmaUnmap(range).catch((failure: unknown) => failures.push(failure));
