@@ -1,6 +1,6 @@
 /** One chunk of a DmaMap: up to 64 entries in order of their first frames. */
 import type { FrameRange } from '@pinion/core';
-import { lastUpTo, slopeOf, WINDOW } from './dma-search.js';
+import { lastUpTo, slopeOf } from './dma-search.js';
 
 /** Most entries of a chunk. */
 export const CHUNK_ENTRIES = 64;
@@ -10,9 +10,14 @@ const THIN = CHUNK_ENTRIES >> 2;
 /** Keys (padded with Infinity) and entries in parallel arrays; the keys' array doubles up to its limit, so a small map stays small. */
 export class DmaChunk<T extends FrameRange<number>> {
   count = 0;
-  private firsts = new Float64Array(WINDOW).fill(Infinity);
+  private firsts: Float64Array;
   private readonly entries: T[] = [];
   private slope = 0;
+
+  /** Room for `capacity` entries (at least WINDOW) until more come. */
+  constructor(capacity: number) {
+    this.firsts = new Float64Array(capacity).fill(Infinity);
+  }
 
   get isFull(): boolean {
     return this.count === CHUNK_ENTRIES;
@@ -29,6 +34,11 @@ export class DmaChunk<T extends FrameRange<number>> {
   /** First frame of the lowest entry; Infinity when empty. */
   get head(): number {
     return this.firsts[0] ?? 0;
+  }
+
+  /** First frame of an entry; `index` is below `count`. */
+  headAt(index: number): number {
+    return this.firsts[index] ?? Infinity;
   }
 
   canTake(more: number): boolean {
@@ -97,6 +107,11 @@ export class DmaChunk<T extends FrameRange<number>> {
     for (let i = count; i < this.count; i++) this.copy(i - count, this, i);
     this.cut(this.count - count);
     to.slope = slopeOf(to.firsts, to.count);
+  }
+
+  /** Adds all entries to `all`, ascending. */
+  appendTo(all: T[]): void {
+    for (const entry of this.entries) all.push(entry);
   }
 
   byteSize(): number {

@@ -13,6 +13,11 @@ export class DmaHeads {
     return index < 0 ? 0 : index;
   }
 
+  /** First frame of chunk `index`, or Infinity if there is no such chunk. */
+  at(index: number): number {
+    return index < this.count ? (this.keys[index] ?? Infinity) : Infinity;
+  }
+
   insert(index: number, key: number): void {
     if (this.count === this.keys.length) this.resize(this.count * 2);
     this.keys.copyWithin(index + 1, index, this.count);

@@ -1,8 +1,9 @@
 /** The ordered map of a container's mappings: closed, disjoint intervals of IOVA frames. Source: vfio_iommu.dma_list. */
 import { catalogue, type FrameRange, formatRange, LAST_FRAME } from '@pinion/core';
-import { DmaChunk } from './dma-chunk.js';
+import { CHUNK_ENTRIES, DmaChunk } from './dma-chunk.js';
 import { DmaHeads } from './dma-heads.js';
 import { DmaIndex } from './dma-index.js';
+import { WINDOW } from './dma-search.js';
 
 /** What the map refuses. Only `insert` throws. */
 export const dmaMapErrors = catalogue('TYPE1', {
@@ -17,7 +18,7 @@ export const dmaMapErrors = catalogue('TYPE1', {
   ],
 });
 
-/** Lookups without a change, beyond one per entry, after which an index of all entries pays for itself. */
+/** Lookups without a change, beyond one per four entries, after which an index of all entries pays for itself. */
 const INDEX_AFTER = 64;
 
 /**
@@ -95,8 +96,8 @@ export class DmaMap<T extends FrameRange<number>> {
     const chunk = this.chunks[index] ?? this.firstChunk();
     const at = chunk.lastUpTo(first) + 1;
     const before = chunk.at(at - 1);
-    const other = before !== undefined && before.last >= first ? before : this.entryAt(index, at);
-    if (other !== undefined && other.first <= last) throw dmaMapErrors.ENTRY_OVERLAP({ range: entry, other });
+    if (before !== undefined && before.last >= first) throw dmaMapErrors.ENTRY_OVERLAP({ range: entry, other: before });
+    if (this.headAt(index, at) <= last) this.refuse(entry, this.entryAt(index, at));
     if (chunk.isFull) {
       this.makeRoom(index, at);
       this.insert(entry);
@@ -141,8 +142,14 @@ export class DmaMap<T extends FrameRange<number>> {
 
   /** The last entry that begins at or before `frame`. */
   private search(frame: number): T | undefined {
-    if (this.lookups++ === this.entries + INDEX_AFTER) this.index = DmaIndex.of([...this]);
+    if (this.lookups++ === (this.entries >> 2) + INDEX_AFTER) this.index = this.indexed();
     return this.chunks[this.heads.find(frame)]?.before(frame);
+  }
+
+  private indexed(): DmaIndex<T> | undefined {
+    const ranked: T[] = [];
+    for (const chunk of this.chunks) chunk.appendTo(ranked);
+    return DmaIndex.of(ranked);
   }
 
   private changed(): void {
@@ -151,13 +158,23 @@ export class DmaMap<T extends FrameRange<number>> {
     this.hit = undefined;
   }
 
+  /** First frame of entry `at` of a chunk, which may be the first of the chunk after it; Infinity if there is none. */
+  private headAt(index: number, at: number): number {
+    const chunk = this.chunks[index];
+    return chunk !== undefined && at < chunk.count ? chunk.headAt(at) : this.heads.at(index + 1);
+  }
+
+  private refuse(range: T, other: T | undefined): void {
+    if (other !== undefined) throw dmaMapErrors.ENTRY_OVERLAP({ range, other });
+  }
+
   /** Entry `at` of a chunk, which may be the first of the chunk after it. */
   private entryAt(index: number, at: number): T | undefined {
     return this.chunks[index]?.at(at) ?? this.chunks[index + 1]?.at(0);
   }
 
   private firstChunk(): DmaChunk<T> {
-    const chunk = new DmaChunk<T>();
+    const chunk = new DmaChunk<T>(WINDOW);
     this.addChunk(0, chunk);
     return chunk;
   }
@@ -172,7 +189,7 @@ export class DmaMap<T extends FrameRange<number>> {
 
   /** The `count` highest entries get a chunk of their own. */
   private split(index: number, chunk: DmaChunk<T>, count: number): void {
-    const added = new DmaChunk<T>();
+    const added = new DmaChunk<T>(CHUNK_ENTRIES);
     chunk.moveTailTo(added, count);
     this.addChunk(index + 1, added);
   }
