@@ -174,20 +174,30 @@ export class DevicePins implements PinApi, PinHolder {
 
   #unpin(first: IovaFrame, offset: number, count: number): void {
     const backend = this.#seat.backend;
-    if (backend?.unpinPages === undefined) return;
-    const pages = count > 0 && Number.isInteger(count) ? count : 0;
+    if (backend?.unpinPages === undefined || !this.#mayUnpin(first, count)) return;
     if (backend.pinPolicy?.foreignUnpin === 'performed') {
-      for (let page = 0; page < pages; page += 1) this.#drop(asIovaFrame(first + page), true);
-      backend.unpinPages(first, offset, count); // why: a count that makes no sense too; it is the backend who warns
-      this.#tellUnpinned(first, pages);
+      for (let page = 0; page < count; page += 1) this.#drop(asIovaFrame(first + page), true);
+      backend.unpinPages(first, offset, count);
+      this.#tellUnpinned(first, count);
       return;
     }
-    for (let done = 0; done < pages; ) {
-      const run = this.#ownRun(first + done, pages - done);
+    for (let done = 0; done < count; ) {
+      const run = this.#ownRun(first + done, count - done);
       if (run > 0) backend.unpinPages(asIovaFrame(first + done), offset, run);
       this.#tellUnpinned(asIovaFrame(first + done), run);
       done += run + 1; // why: the page behind a run is either foreign or behind the end
     }
+  }
+
+  /** What Linux warns about and ignores: a device that is not open or may not pin, a count that is none. Source: vfio_unpin_pages(). */
+  #mayUnpin(first: number, count: number): boolean {
+    const { isOpen, hasDmaUnmap } = this.#seat;
+    if (isOpen && hasDmaUnmap && Number.isInteger(count) && count > 0 && count <= PIN_PAGES_MAX) return true;
+    const { container, device } = this.#who();
+    const reason = !isOpen ? 'it is not open' : !hasDmaUnmap ? 'it declares no dmaUnmap' : 'use 1 to 512 pages';
+    const message = `device ${device}: unpin of ${count} page(s) at frame ${first} is ignored: ${reason}`;
+    this.#runtime.publish('backend:warned', { container, name: 'bad-unpin', message });
+    return false;
   }
 
   /** Takes one reference off each page from `first` up to a foreign one, which is reported. @returns how many. */

@@ -303,3 +303,40 @@ test('closing a container keeps mappings and pins until the last group leaves', 
   assert.deepEqual(world.mediator.containers, []);
   await world.mediator.close();
 });
+
+test('an ioctl that only the backend knows goes to it; without one it is refused', async () => {
+  const known: unknown[] = [];
+  class Knowing extends BareBackend {
+    ioctl(number: number, argument: unknown): unknown {
+      known.push(number, argument);
+      return { flags: 7 };
+    }
+  }
+  const driver = (name: string, type: number, Backend: typeof BareBackend): IommuBackendDriver => ({
+    name,
+    checkExtension: (extension) => (extension === type ? 1 : 0),
+    open: (_type, host) => new Backend(host, [], { name }),
+  });
+  const { mediator, container } = await bench([]);
+  const register: Parameters<typeof definePlugin>[0]['register'] = (scope) => {
+    scope.backend(driver('knowing', 1, Knowing));
+    scope.backend(driver('bare', 2, BareBackend));
+  };
+  await mediator.use(definePlugin({ name: 'two', core: '^0.1', register }));
+  assert.throws(() => container.ioctl(15), { name: 'CORE_NO_IOMMU', errno: 'EINVAL' });
+  container.setIommu(1);
+  assert.deepEqual(container.ioctl(15, { argsz: 8 }), { flags: 7 });
+  assert.deepEqual(known, [15, { argsz: 8 }]);
+  container.groups[0]?.file?.unsetContainer();
+  const again = mediator.openContainer(root);
+  mediator.groups.get('g0')?.file?.setContainer(again);
+  again.setIommu(2);
+  assert.throws(() => again.ioctl(15), {
+    name: 'CORE_NOT_SUPPORTED',
+    errno: 'ENOTTY',
+    message: /ioctl 15: backend bare/,
+  });
+  again.close();
+  assert.throws(() => again.ioctl(15), { name: 'CORE_FILE_CLOSED', errno: 'EBADF' });
+  await mediator.close();
+});

@@ -187,3 +187,36 @@ test('the journal of holdings is per device', async () => {
   assert.equal(found(one.container.stats).pinsByDevice.size, 0);
   await world.mediator.close();
 });
+
+// What vfio_unpin_pages() warns about and ignores.
+
+for (const count of [0, -1, 1.5, 513, 2 ** 40, Number.NaN, Number.POSITIVE_INFINITY]) {
+  test(`unpin of ${count} pages is ignored and warned about`, async () => {
+    const { pins, container, mediator } = await seated();
+    const warnings: string[] = [];
+    mediator.bus.on('backend:warned', ({ name, message }) => void warnings.push(`${name}: ${message}`));
+    const handle = pins.pin(at(0), 2, PROT_RW);
+    pins.unpin(at(0), count);
+    pins.unpinAt(0n, count);
+    assert.deepEqual([handle.held, container.stats.pinnedPages, warnings.length], [true, 2, 2]);
+    assert.match(warnings[0] ?? '', /^bad-unpin: device .* is ignored: use 1 to 512 pages$/);
+    handle.unpin();
+    assert.equal(container.stats.pinnedPages, 0);
+    await mediator.close();
+  });
+}
+
+test('an unpin after close is ignored and warned about, whoever owns the page', async () => {
+  const world = await startWorld({ backend: { policy: { foreignUnpin: 'performed', leftAtClose: 'kept' } } });
+  const one = await openMdev(world, 1);
+  const two = await openMdev(world, 2, one.container);
+  mapFrames(one.container, 0, 4);
+  two.device.context.pins.pin(at(1), 1, PROT_RW);
+  const warnings: string[] = [];
+  world.mediator.bus.on('backend:warned', ({ message }) => void warnings.push(message));
+  await one.file.close();
+  one.device.context.pins.unpin(at(1), 1);
+  assert.equal(one.container.stats.pinnedPages, 1);
+  assert.match(warnings.join(), /is ignored: it is not open/);
+  await world.mediator.close();
+});
