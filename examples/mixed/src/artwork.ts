@@ -31,7 +31,7 @@ const OPERATIONS: readonly (readonly [name: string, rop: number, ground: number]
 
 /** The way the data takes, one box each. */
 const STATIONS: readonly (readonly [title: string, line: string, color: number])[] = [
-  ['DASD', 'CCW CHANNEL PROGRAMS', 0x7a5cc8],
+  ['DASD', 'CHANNEL PROGRAMS', 0x7a5cc8],
   ['VGPU', 'GVT BLITTER, GGTT', 0xd0587c],
   ['CRYPTO', 'AP QUEUE 05.0047', 0xe08848],
   ['DISK', 'PASSTHROUGH, IOMMU', 0x3c9c94],
