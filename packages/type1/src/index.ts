@@ -4,6 +4,7 @@ export { MAX_BITMAP_SIZE } from './dirty-bits.js';
 export * from './dma-map.js';
 export { createType1Driver, type Type1Options, type1 } from './driver.js';
 export { type Culprit, type1Errors } from './errors.js';
+export { KernelDmaTree } from './kernel-dma-tree.js';
 export * from './pin-table.js';
 export { type KernelProfile, PROFILES, type Profile, QUIRKS, type Quirk, quirksOf } from './quirks.js';
 export { DEFAULT_PARAMETERS, type Type1Parameters } from './state.js';

@@ -1,26 +1,25 @@
-import type { IovaFrame } from '@pinion/core';
-import type { Mapping } from './mapping.js';
+import type { FrameRange, IovaFrame } from '@pinion/core';
 
 /** One past the last frame: in the kernels of the quirk, sums of a frame and a count wrap here to 0, as bytes do at 2^64. */
 const WRAP = 2 ** 52;
 
-interface Node {
-  readonly mapping: Mapping;
+interface Node<T> {
+  readonly mapping: T;
   red: boolean;
-  parent: Node | undefined;
-  left: Node | undefined;
-  right: Node | undefined;
+  parent: Node<T> | undefined;
+  left: Node<T> | undefined;
+  right: Node<T> | undefined;
 }
 
 /**
- * Mappings in a red-black tree, for kernel profiles: what two answers depend on is where a mapping stands in the tree. One is
+ * Mappings in a red-black tree, the index under kernel profiles: what two answers depend on is where a mapping stands in the tree. One is
  * what a search finds whose ends wrap to 0 at 2^64 (quirk top-mapping-invisible), the other which of two neighbours an unaligned pin
  * hits (quirk unaligned-pins). So the balancing is the textbook's, step by step; speed does not matter here.
  * Source: vfio_find_dma(), vfio_find_dma_first_node(), vfio_link_dma() before 6.18.
  */
-export class KernelDmaTree {
-  #root: Node | undefined;
-  readonly #nodes = new Map<Mapping, Node>();
+export class KernelDmaTree<T extends FrameRange> {
+  #root: Node<T> | undefined;
+  readonly #nodes = new Map<T, Node<T>>();
   readonly #wraps: boolean;
 
   /** `wraps`: ends wrap to 0 at 2^64. */
@@ -32,11 +31,11 @@ export class KernelDmaTree {
     return this.#nodes.size;
   }
 
-  find(frame: IovaFrame): Mapping | undefined {
+  find(frame: IovaFrame): T | undefined {
     return this.findOverlap(frame, frame);
   }
 
-  findOverlap(first: IovaFrame, last: IovaFrame): Mapping | undefined {
+  findOverlap(first: IovaFrame, last: IovaFrame): T | undefined {
     const end = this.#endOf(last);
     let node = this.#root;
     while (node !== undefined) {
@@ -48,9 +47,9 @@ export class KernelDmaTree {
   }
 
   /** `all`: the request is the whole space less one byte, whose end does not wrap. */
-  firstInside(first: IovaFrame, last: IovaFrame, all: boolean): Mapping | undefined {
+  firstInside(first: IovaFrame, last: IovaFrame, all: boolean): T | undefined {
     let node = this.#root;
-    let found: Mapping | undefined;
+    let found: T | undefined;
     while (node !== undefined) {
       if (first >= this.#endOf(node.mapping.last)) {
         node = node.right;
@@ -64,11 +63,11 @@ export class KernelDmaTree {
     return found !== undefined && found.first >= end ? undefined : found;
   }
 
-  first(): Mapping | undefined {
+  first(): T | undefined {
     return this.#root === undefined ? undefined : lowest(this.#root).mapping;
   }
 
-  after(mapping: Mapping): Mapping | undefined {
+  after(mapping: T): T | undefined {
     let node = this.#nodes.get(mapping);
     if (node?.right !== undefined) return lowest(node.right).mapping;
     while (node?.parent !== undefined && node === node.parent.right) node = node.parent;
@@ -76,14 +75,14 @@ export class KernelDmaTree {
   }
 
   /** A new mapping is linked while its size still is 0, so equal addresses go to the left. */
-  insert(mapping: Mapping): void {
-    let parent: Node | undefined;
+  insert(mapping: T): void {
+    let parent: Node<T> | undefined;
     let left = false;
     for (let at = this.#root; at !== undefined; at = left ? at.left : at.right) {
       parent = at;
       left = mapping.first <= at.mapping.first;
     }
-    const node: Node = { mapping, red: true, parent, left: undefined, right: undefined };
+    const node: Node<T> = { mapping, red: true, parent, left: undefined, right: undefined };
     this.#nodes.set(mapping, node);
     if (parent === undefined) this.#root = node;
     else if (left) parent.left = node;
@@ -91,7 +90,7 @@ export class KernelDmaTree {
     this.#balanceInsert(node);
   }
 
-  remove(mapping: Mapping): void {
+  remove(mapping: T): void {
     const node = this.#nodes.get(mapping);
     if (node === undefined) return;
     this.#nodes.delete(mapping);
@@ -104,7 +103,7 @@ export class KernelDmaTree {
     return this.#wraps && last + 1 === WRAP ? 0 : last + 1;
   }
 
-  #balanceInsert(start: Node): void {
+  #balanceInsert(start: Node<T>): void {
     let node = start;
     for (let parent = node.parent; parent?.red === true; parent = node.parent) {
       const grand = parent.parent;
@@ -131,7 +130,7 @@ export class KernelDmaTree {
   }
 
   /** A node with at most one child: the child takes its place. */
-  #removeOuter(node: Node): void {
+  #removeOuter(node: Node<T>): void {
     const child = node.left ?? node.right;
     const { parent } = node;
     const onLeft = parent?.left === node;
@@ -141,7 +140,7 @@ export class KernelDmaTree {
   }
 
   /** A node with two children: the next higher one takes its place and its colour. */
-  #removeInner(node: Node, left: Node, right: Node): void {
+  #removeInner(node: Node<T>, left: Node<T>, right: Node<T>): void {
     const next = lowest(right);
     const wasRed = next.red;
     const child = next.right;
@@ -161,11 +160,11 @@ export class KernelDmaTree {
   }
 
   /** One side of `parent` is a black node short. */
-  #balanceRemove(start: Node, startOnLeft: boolean): void {
-    let parent: Node | undefined = start;
+  #balanceRemove(start: Node<T>, startOnLeft: boolean): void {
+    let parent: Node<T> | undefined = start;
     let onLeft = startOnLeft;
     while (parent !== undefined) {
-      let sibling: Node | undefined = onLeft ? parent.right : parent.left;
+      let sibling: Node<T> | undefined = onLeft ? parent.right : parent.left;
       if (sibling?.red === true) {
         sibling.red = false;
         parent.red = true;
@@ -189,7 +188,7 @@ export class KernelDmaTree {
   }
 
   /** A red child of the sibling makes up for the missing black node. */
-  #borrow(parent: Node, sibling: Node, onLeft: boolean): void {
+  #borrow(parent: Node<T>, sibling: Node<T>, onLeft: boolean): void {
     let donor = sibling;
     const far = onLeft ? sibling.right : sibling.left;
     const near = onLeft ? sibling.left : sibling.right;
@@ -207,7 +206,7 @@ export class KernelDmaTree {
   }
 
   /** Rotates `node` down to the left (its right child comes up) or to the right. */
-  #rotate(node: Node, left: boolean): void {
+  #rotate(node: Node<T>, left: boolean): void {
     const up = left ? node.right : node.left;
     if (up === undefined) return;
     const inner = left ? up.left : up.right;
@@ -221,7 +220,7 @@ export class KernelDmaTree {
   }
 
   /** Puts `next` where `node` is for its parent. */
-  #replace(node: Node, next: Node | undefined): void {
+  #replace(node: Node<T>, next: Node<T> | undefined): void {
     const { parent } = node;
     if (parent === undefined) this.#root = next;
     else if (parent.left === node) parent.left = next;
@@ -230,7 +229,7 @@ export class KernelDmaTree {
   }
 }
 
-function lowest(from: Node): Node {
+function lowest<T>(from: Node<T>): Node<T> {
   let node = from;
   while (node.left !== undefined) node = node.left;
   return node;

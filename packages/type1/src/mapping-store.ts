@@ -62,7 +62,7 @@ export class MappingStore {
 
   constructor(quirks: ReadonlySet<Quirk>) {
     const losesTop = quirks.has('top-mapping-invisible');
-    this.#index = losesTop || quirks.has('unaligned-pins') ? new KernelDmaTree(losesTop) : new SortedIndex();
+    this.#index = losesTop || quirks.has('unaligned-pins') ? new KernelDmaTree<Mapping>(losesTop) : new SortedIndex();
   }
 
   get size(): number {
