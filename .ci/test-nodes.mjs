@@ -16,7 +16,16 @@ for (const version of versions) {
   const binary = join(folder, 'node_modules', platform, 'bin', 'node');
   if (!existsSync(binary)) {
     mkdirSync(folder, { recursive: true });
-    const install = ['install', '--no-save', '--no-audit', '--no-fund', '--loglevel=error', '--prefix', folder, `${platform}@${version}`];
+    const install = [
+      'install',
+      '--no-save',
+      '--no-audit',
+      '--no-fund',
+      '--loglevel=error',
+      '--prefix',
+      folder,
+      `${platform}@${version}`,
+    ];
     if (spawnSync('npm', install, { stdio: 'inherit' }).status !== 0) process.exit(1);
   }
   process.stdout.write(`\nNode ${version}\n`);

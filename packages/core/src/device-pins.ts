@@ -84,7 +84,7 @@ export class DevicePins implements PinApi, PinHolder {
   pinAt(iova: bigint, count: number, prot: Prot, out: Float64Array): void {
     this.#checkAddress(iova);
     const first = iovaFrame(iova);
-    this.#checkPin(count).pinPages(this.#seat.group, first, pageOffset(iova), count, prot, out);
+    this.#checkPin(count, out).pinPages(this.#seat.group, first, pageOffset(iova), count, prot, out);
     this.#book(first, count);
     this.#tellPinned(first, count, prot);
   }
@@ -143,7 +143,7 @@ export class DevicePins implements PinApi, PinHolder {
   }
 
   /** The checks of vfio_pin_pages(), in its order. @returns the backend. */
-  #checkPin(count: number): IommuBackend & Required<Pick<IommuBackend, 'pinPages'>> {
+  #checkPin(count: number, out: Float64Array): IommuBackend & Required<Pick<IommuBackend, 'pinPages'>> {
     const seat = this.#seat;
     const device = seat.name;
     if (count === 0 || !Number.isInteger(count)) throw coreErrors.BAD_COUNT({ device, count });
@@ -153,11 +153,12 @@ export class DevicePins implements PinApi, PinHolder {
     const backend = seat.backend;
     if (backend === undefined || !canPin(backend))
       throw coreErrors.NO_PIN_SUPPORT({ device, backend: seat.backendName });
+    if (out.length < count) throw coreErrors.SHORT_OUT({ device, count, room: out.length });
     return backend;
   }
 
   #pinFrames(first: IovaFrame, count: number, prot: Prot, out: Float64Array): void {
-    const backend = this.#checkPin(count);
+    const backend = this.#checkPin(count, out);
     this.#checkFrames(first, count);
     backend.pinPages(this.#seat.group, first, 0, count, prot, out);
     this.#book(first, count);

@@ -91,6 +91,11 @@ export const coreErrors = catalogue('CORE', {
     'E2BIG',
     (d: { device: string; count: number }) => `device ${d.device}: ${d.count} pages in one call; at most 512`,
   ],
+  SHORT_OUT: [
+    'EINVAL',
+    (d: { device: string; count: number; room: number }) =>
+      `device ${d.device}: ${d.count} pages asked, but there is room for ${d.room} frames only`,
+  ],
   BAD_ADDRESS: [
     'EINVAL',
     (d: { device: string; what: string }) => `device ${d.device}: ${d.what} is no address of a 64-bit space`,

@@ -37,7 +37,7 @@ export interface DmaApi {
  * The pin API. Only a device whose driver declared `dmaUnmap` gets one (no pin right without an unpin duty): by type,
  * and at run time EINVAL. Pins are counted per page: a page pinned twice needs two unpins. Source: vfio_pin_pages().
  *
- * @throws PinionError of `pin`: CORE_NOT_OPEN, CORE_NO_DMA_UNMAP, CORE_BAD_COUNT (EINVAL), CORE_TOO_MANY (E2BIG, above 512),
+ * @throws PinionError of `pin`: CORE_NOT_OPEN, CORE_NO_DMA_UNMAP, CORE_BAD_COUNT, CORE_SHORT_OUT (EINVAL), CORE_TOO_MANY (E2BIG, above 512),
  * CORE_NO_PIN_SUPPORT (ENOTTY), and the backend's: not mapped EINVAL, prot EPERM, memory EFAULT, limit ENOMEM.
  */
 export interface PinApi {

@@ -1,0 +1,47 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const execute = promisify(execFile);
+
+/** Runs an example as a person would, in a process of its own. @throws if it does not end with exit status 0. */
+async function run(name: string, ...args: string[]): Promise<string> {
+  const { stdout } = await execute(process.execPath, [join(root, 'examples', name, 'dist', 'main.js'), ...args]);
+  return stdout;
+}
+
+const lastLine = (text: string): string => text.trimEnd().split('\n').pop() ?? '';
+
+test('mixed ends with nothing mapped, pinned or locked, and has drawn a PNG', async () => {
+  const output = await run('mixed');
+  assert.equal(lastLine(output), '0 mappings, 0 pins, 0 locked pages');
+  assert.doesNotMatch(output, /FAIL/i);
+  const png = readFileSync(join(root, 'examples', 'mixed', 'out', 'frame.png'));
+  assert.deepEqual([...png.subarray(0, 8)], [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+});
+
+test('mixed --json prints one JSON document and nothing else', async () => {
+  const document: unknown = JSON.parse(await run('mixed', '--json'));
+  assert.ok(typeof document === 'object' && document !== null);
+});
+
+test('five-mixes finds no difference from Linux', async () => {
+  assert.match(lastLine(await run('five-mixes')), /^7 combinations, 0 differences from Linux$/);
+});
+
+test('custom-plugin counts, and holds nothing after the unmap', async () => {
+  const output = await run('custom-plugin');
+  assert.match(output, /the guest reads its counter: 3/);
+  assert.equal(lastLine(output), 'after unmap: 0 page(s) pinned, 0 locked');
+});
+
+test('custom-backend refuses what is over the quota, by either backend', async () => {
+  const output = await run('custom-backend');
+  assert.match(output, /QUOTA_SPENT \(ENOMEM\)/);
+  assert.match(output, /MINIMAL_SPENT \(ENOMEM\)/);
+});
