@@ -1,38 +1,16 @@
-import {
-  type FrameRange,
-  hex,
-  type IrqInfo,
-  type IrqSink,
-  type PinningDeviceContext,
-  type PinningDeviceOps,
-} from '@pinion/core';
+import type { FrameRange, IrqInfo, IrqSink, PinningDeviceContext, PinningDeviceOps } from '@pinion/core';
 import { errors } from './errors.js';
-import { type ApGuest, type ApInterrupt, QueueInterrupts } from './interrupts.js';
-import type { ApMachine } from './machine.js';
-import {
-  ApMask,
-  type ApMatrix,
-  type Apqn,
-  apqnsOf,
-  EMPTY_MATRIX,
-  formatApqn,
-  hasApqn,
-  intersect,
-  sameMatrix,
-} from './matrix.js';
-import {
-  type ApStatus,
-  conditionCode,
-  decodeAqic,
-  decodePqap,
-  NOT_AVAILABLE,
-  PQAP_FUNCTION,
-  queueInfo,
-  statusWord,
-} from './pqap.js';
-import { ApQueue, type DqapResult } from './queue.js';
+import { guestMatrixOf } from './filter.js';
+import type { ApGuest } from './guest.js';
+import { GuestInstructions, type GuestView, type PqapResult } from './instructions.js';
+import { type ApInterrupt, QueueInterrupts } from './interrupts.js';
+import type { ApMachine, MatrixDevice } from './machine.js';
+import { ApMask, type ApMatrix, type Apqn, apqnsOf, EMPTY_MATRIX, formatApqn, hasApqn, sameMatrix } from './matrix.js';
+import type { ApStatus } from './pqap.js';
+import type { DqapResult } from './queue.js';
 import type { ApQuirk } from './quirks.js';
-import { encodeError, REPLY_CODE } from './type50.js';
+import { type BoundQueue, isUsable, QueueResets } from './resets.js';
+import { QueueSilencer } from './silencer.js';
 
 /** Interrupt indices of the device towards the hypervisor; the guest's own interrupts go through `ApGuest`. */
 export const AP_IRQ = { REQ: 0, CFG_CHG: 1 } as const;
@@ -41,14 +19,6 @@ const IRQS: readonly IrqInfo[] = [
   { index: AP_IRQ.REQ, name: 'req', count: 1 },
   { index: AP_IRQ.CFG_CHG, name: 'cfg-chg', count: 1 },
 ];
-
-/** What PQAP leaves in the guest's registers. */
-export interface PqapResult {
-  readonly cc: 0 | 3;
-  /** General register 1: the status word in the low half. */
-  readonly gr1: bigint;
-  readonly gr2: bigint;
-}
 
 /** Indices of a whole matrix, as a configuration names them. */
 export interface MatrixIndices {
@@ -59,33 +29,46 @@ export interface MatrixIndices {
 
 type MaskName = keyof ApMatrix;
 const LABEL = { adapters: 'adapter', domains: 'domain', controlDomains: 'control domain' } as const;
-const FUNCTIONS: ReadonlySet<number> = new Set(Object.values(PQAP_FUNCTION));
 
 /**
  * A mediated AP matrix. It is created with no queues, and its matrix may change at any time, also while the guest runs (hot plug).
  * While it is open, its guest reaches the queues through `pqap`, `nqap` and `dqap`. It pins nothing but notification pages.
+ *
+ * Changes take effect at once; only resets may take time, and go on by themselves: `settled()` waits for them. Until then their pages are
+ * held, and their queues are given to nobody.
  */
-export class ApDevice implements PinningDeviceOps {
+export class ApDevice implements PinningDeviceOps, MatrixDevice {
   readonly name: string;
   readonly irqs = IRQS;
+  /** The host that all devices of a driver share: its masks, cards and domains. */
+  readonly machine: ApMachine;
   readonly #context: PinningDeviceContext;
-  readonly #machine: ApMachine;
   readonly #quirks: ReadonlySet<ApQuirk>;
   readonly #interrupts: QueueInterrupts;
-  /** The queues that the guest sees: none while the device is closed. */
-  readonly #queues = new Map<Apqn, ApQueue>();
+  readonly #silencer: QueueSilencer;
+  readonly #resets: QueueResets;
+  readonly #instructions: GuestInstructions;
+  /** The queues that the guest reaches: none while the device is closed. */
+  readonly #queues = new Map<Apqn, BoundQueue>();
   #matrix = EMPTY_MATRIX;
+  #guestMatrix = EMPTY_MATRIX;
   #state: 'closed' | 'open' | 'removed' = 'closed';
   #guest: ApGuest | undefined;
   #sink: IrqSink | undefined;
 
   /** Made by the driver; see `createApDriver`. */
   constructor(context: PinningDeviceContext, machine: ApMachine, quirks: ReadonlySet<ApQuirk>) {
-    this.name = context.name;
+    const { name, clock, log, pins } = context;
+    this.name = name;
+    this.machine = machine;
     this.#context = context;
-    this.#machine = machine;
     this.#quirks = quirks;
-    this.#interrupts = new QueueInterrupts(context.pins, context.log);
+    this.#interrupts = new QueueInterrupts({ pins, log, quirks });
+    this.#silencer = new QueueSilencer(this.#interrupts, { clock, log });
+    const [interrupts, silencer] = [this.#interrupts, this.#silencer];
+    this.#resets = new QueueResets({ interrupts, silencer, clock, log, quirks, ended: () => machine.refilterAll() });
+    this.#instructions = new GuestInstructions(context, { machine, interrupts, silencer, quirks });
+    machine.attach(this, { clock, log });
   }
 
   // The matrix. Indices are checked against the machine's highest, not against what is plugged.
@@ -95,9 +78,13 @@ export class ApDevice implements PinningDeviceOps {
     return this.#matrix;
   }
 
-  /** What the guest sees of it: only what the machine has, and nothing while the device is closed. */
+  /** What a guest sees of it: only what the machine has, and only whole adapters. */
   get guestMatrix(): ApMatrix {
-    return this.#state === 'open' ? intersect(this.#matrix, this.#machine.matrix) : EMPTY_MATRIX;
+    return this.#guestMatrix;
+  }
+
+  get isOpen(): boolean {
+    return this.#state === 'open';
   }
 
   /**
@@ -109,7 +96,7 @@ export class ApDevice implements PinningDeviceOps {
     this.#assign('adapters', adapter);
   }
 
-  /** Takes an adapter away after its queues were reset. Does nothing if it is not assigned. @throws AP_NOT_AN_INDEX, AP_NO_SUCH_INDEX. */
+  /** Takes an adapter away and resets its queues. Does nothing if it is not assigned. @throws AP_NOT_AN_INDEX, AP_NO_SUCH_INDEX. */
   unassignAdapter(adapter: number): void {
     this.#unassign('adapters', adapter);
   }
@@ -141,6 +128,12 @@ export class ApDevice implements PinningDeviceOps {
     });
   }
 
+  /** Settles when no reset and no silencing of a queue goes on any more. */
+  async settled(): Promise<void> {
+    await this.#resets.settled();
+    await this.#silencer.settled();
+  }
+
   // The guest.
 
   /**
@@ -157,47 +150,33 @@ export class ApDevice implements PinningDeviceOps {
     return this.#interrupts.list();
   }
 
-  // The instructions. Whoever runs the guest has checked that it is not in problem state.
+  // The instructions.
 
   /**
-   * Process adjunct processor queue: TAPQ, RAPQ, ZAPQ and AQIC. Takes and returns the general registers.
-   * @throws AP_OPERATION_EXCEPTION (EOPNOTSUPP), then AP_SPECIFICATION_EXCEPTION (EINVAL): the guest gets that program
-   * interruption. Source: handle_pqap() in arch/s390/kvm and in vfio_ap_ops.c.
+   * Process adjunct processor queue: TAPQ, RAPQ, ZAPQ, AQIC, QCI, and a refusal of QACT, BAPQ and AAPQ. Takes and returns the general
+   * registers. AQIC that turns interrupts off answers BUSY when the queue is; the driver carries on by itself (`settled`).
+   * @throws AP_OPERATION_EXCEPTION (EOPNOTSUPP), AP_PRIVILEGED_OPERATION (EPERM), AP_SPECIFICATION_EXCEPTION (EINVAL), in this order, and
+   * QCI AP_ADDRESSING_EXCEPTION (EFAULT): the guest gets that program interruption.
    */
   pqap(gr0: bigint, gr1: bigint, gr2: bigint): PqapResult {
-    const { code, apqn, reserved } = decodePqap(gr0);
-    if (!FUNCTIONS.has(code)) throw errors.OPERATION_EXCEPTION({ device: this.name, code });
-    if (reserved || !this.#machine.addressable(apqn)) {
-      throw errors.SPECIFICATION_EXCEPTION({ device: this.name, gr0: hex(gr0) });
-    }
-    const queue = this.#queues.get(apqn);
-    if (queue === undefined) return registers(NOT_AVAILABLE, gr2);
-    switch (code) {
-      case PQAP_FUNCTION.TAPQ:
-        return registers(queue.status(), queueInfo(this.#machine));
-      case PQAP_FUNCTION.AQIC:
-        return registers(this.#aqic(queue, gr1, gr2), gr2);
-      default:
-        return registers(this.#reset(queue), gr2); // RAPQ and ZAPQ: this card has no keys that only one of them would keep
-    }
+    return this.#instructions.pqap(this.#view, { gr0, gr1, gr2 });
   }
 
   /**
    * Enqueues a copy of `message`; the reply comes later, never before this returns. `psmid`: 64 bits, returned with the reply.
-   * Codes: QUEUE_NOT_AVAILABLE, MESSAGE_TOO_BIG, QUEUE_FULL, in this order. A message that makes no sense is answered, not refused.
+   * Codes: QUEUE_NOT_AVAILABLE, the card's condition, MESSAGE_TOO_BIG, QUEUE_FULL, in this order. A message that makes no sense is
+   * answered, not refused. @throws AP_PRIVILEGED_OPERATION (EPERM).
    */
   nqap(apqn: Apqn, psmid: bigint, message: Uint8Array): ApStatus {
-    return this.#queues.get(apqn)?.nqap(BigInt.asUintN(64, psmid), message) ?? NOT_AVAILABLE;
+    return this.#instructions.nqap(this.#view, apqn, { psmid, message });
   }
 
   /**
    * Takes the oldest reply, at most `max` bytes of it; what did not fit comes with the next call.
-   * Codes: QUEUE_NOT_AVAILABLE, NO_PENDING_REPLY. @throws AP_BAD_LENGTH (EINVAL).
+   * Codes: QUEUE_NOT_AVAILABLE, the card's condition, NO_PENDING_REPLY. @throws AP_PRIVILEGED_OPERATION (EPERM), AP_BAD_LENGTH (EINVAL).
    */
   dqap(apqn: Apqn, max: number): DqapResult {
-    if (!Number.isInteger(max) || max < 0) throw errors.BAD_LENGTH({ device: this.name, max });
-    const none = { status: NOT_AVAILABLE, psmid: 0n, message: new Uint8Array(0), remaining: 0 };
-    return this.#queues.get(apqn)?.dqap(max) ?? none;
+    return this.#instructions.dqap(this.#view, apqn, max);
   }
 
   // The duties of a device.
@@ -205,21 +184,28 @@ export class ApDevice implements PinningDeviceOps {
   /** @throws AP_NO_GUEST (EINVAL), AP_GUEST_TAKEN (EPERM). Source: vfio_ap_mdev_open_device(). */
   open(): void {
     if (this.#guest === undefined) throw errors.NO_GUEST({ device: this.name });
-    this.#machine.enter(this.#guest, this);
+    this.machine.enter(this.#guest, this);
     this.#state = 'open';
     this.#plug();
   }
 
-  /** Resets every queue, so nothing is pinned afterwards, and takes them from the guest. */
-  close(): void {
-    if (this.#guest !== undefined) this.#machine.leave(this.#guest);
+  /** Resets every queue, so nothing is pinned afterwards, and takes them from the guest. A queue that cannot be reset is silenced and reported. */
+  async close(): Promise<void> {
     this.#state = 'closed';
     this.#plug();
+    await this.settled();
+    if (this.#guest !== undefined) await this.machine.leave(this.#guest);
   }
 
-  /** VFIO_DEVICE_RESET: every queue is empty and silent, and nothing is pinned. */
-  reset(): void {
-    for (const queue of this.#queues.values()) this.#reset(queue);
+  /**
+   * VFIO_DEVICE_RESET: every queue is empty and silent, and nothing is pinned. Waits for all of them, at most about a second.
+   * @throws AP_RESET_FAILED (EIO) naming the queues that could not be reset; these are silent too.
+   */
+  async reset(): Promise<void> {
+    const queues = [...this.#queues.values()];
+    await Promise.all(queues.map((bound) => this.#resets.start(bound)));
+    const failed = queues.filter((bound) => !isUsable(bound)).map(({ queue }) => formatApqn(queue.apqn));
+    if (failed.length > 0) throw errors.RESET_FAILED({ device: this.name, queues: failed.join(', ') });
   }
 
   request(): void {
@@ -231,19 +217,38 @@ export class ApDevice implements PinningDeviceOps {
   }
 
   /** Turns the interrupts of every queue off whose notification page lies in the range, and then gives the page back. */
-  dmaUnmap(range: FrameRange): void {
+  async dmaUnmap(range: FrameRange): Promise<void> {
     if (this.#quirks.has('blind-unpin')) {
       this.#context.pins.unpin(range.first, 1);
       return;
     }
-    for (const queue of this.#interrupts.queuesIn(range)) this.#interrupts.disable(queue);
+    const queues = this.#interrupts.queuesIn(range);
+    const some = this.#quirks.has('first-queue-only') ? queues.slice(0, 1) : queues;
+    if (this.#quirks.has('zero-sentinel') && range.first === 0) this.#silenceSilent();
+    await Promise.all(some.map((queue) => this.#silencer.release(queue)));
   }
 
   /** The queues become free for other devices. */
-  remove(): void {
+  async remove(): Promise<void> {
     this.#state = 'removed';
-    this.#machine.disclaim(this);
     this.#plug();
+    this.machine.detach(this);
+    await this.settled();
+  }
+
+  /** The machine changed: what the guest may see is looked at again, and it is told if that is something else. */
+  refilter(): void {
+    const { machine } = this;
+    const rules = { usable: (apqn: Apqn) => machine.isUsable(apqn), partial: this.#quirks.has('partial-adapters') };
+    const next = guestMatrixOf(this.#matrix, machine.shown, rules);
+    if (sameMatrix(next, this.#guestMatrix)) return;
+    this.#guestMatrix = next;
+    this.#plug();
+    if (this.isOpen) this.#sink?.(AP_IRQ.CFG_CHG, 0);
+  }
+
+  get #view(): GuestView {
+    return { guest: this.#guest, isOpen: this.isOpen, matrix: this.#guestMatrix, queues: this.#queues };
   }
 
   #assign(mask: MaskName, index: number): void {
@@ -264,68 +269,41 @@ export class ApDevice implements PinningDeviceOps {
   }
 
   #check(mask: MaskName, value: number): void {
-    const max = mask === 'adapters' ? this.#machine.maxAdapter : this.#machine.maxDomain;
+    const { maxAdapter, maxDomain } = this.machine.hardware;
+    const max = mask === 'adapters' ? maxAdapter : maxDomain;
     if (!Number.isInteger(value) || value < 0) throw errors.NOT_AN_INDEX({ what: LABEL[mask], value });
     if (value > max) throw errors.NO_SUCH_INDEX({ what: LABEL[mask], value, max });
   }
 
   #adopt(wanted: ApMatrix): void {
     if (this.#state === 'removed') throw errors.REMOVED({ device: this.name });
-    const before = this.guestMatrix;
-    this.#machine.claim(this, wanted);
+    this.machine.checkClaim(this, wanted);
     this.#matrix = wanted;
-    this.#plug();
-    if (!sameMatrix(before, this.guestMatrix)) this.#sink?.(AP_IRQ.CFG_CHG, 0);
+    this.refilter();
   }
 
-  /** Makes the guest's queues those of its matrix: what goes is reset first, what comes is empty and silent. */
+  /** Makes the guest's queues those of its matrix: what goes is reset, what comes is empty and silent. */
   #plug(): void {
-    const visible = this.guestMatrix;
-    for (const [apqn, queue] of this.#queues) {
-      if (hasApqn(visible, apqn)) continue;
-      this.#reset(queue);
+    const visible = this.isOpen ? this.#guestMatrix : EMPTY_MATRIX;
+    for (const [apqn, bound] of this.#queues) {
+      if (hasApqn(visible, apqn) && this.machine.bound(apqn) === bound) continue;
       this.#queues.delete(apqn);
+      this.#giveUp(bound);
     }
     for (const apqn of apqnsOf(visible)) {
-      if (!this.#queues.has(apqn)) this.#queues.set(apqn, this.#makeQueue(apqn));
+      const bound = this.machine.bound(apqn);
+      if (bound !== undefined) this.#queues.set(apqn, bound);
     }
   }
 
-  #makeQueue(apqn: Apqn): ApQueue {
-    const { depth, maxMessage } = this.#machine;
-    return new ApQueue(apqn, {
-      clock: this.#context.clock,
-      depth,
-      maxMessage,
-      answer: (message) => this.#answer(apqn, message),
-    });
+  /** A queue leaves the guest. One that is not there any more cannot signal, so its page can go as it is. */
+  #giveUp(bound: BoundQueue): void {
+    const gone = bound.queue.condition === 'gone' && !this.#quirks.has('reset-unconfigured');
+    if (gone) this.#interrupts.forget(bound.queue);
+    else this.#resets.start(bound);
   }
 
-  #answer(apqn: Apqn, message: Uint8Array): Uint8Array {
-    try {
-      return this.#machine.card(message);
-    } catch (cause) {
-      this.#context.log.warn(`queue ${formatApqn(apqn)}: the card failed`, cause);
-      return encodeError(REPLY_CODE.MACHINE_FAILURE);
-    }
-  }
-
-  #aqic(queue: ApQueue, gr1: bigint, nib: bigint): ApStatus {
-    const { enable, isc } = decodeAqic(gr1);
-    if (!enable) return this.#interrupts.disable(queue);
-    return this.#guest === undefined ? NOT_AVAILABLE : this.#interrupts.enable(queue, { guest: this.#guest, isc, nib });
-  }
-
-  /** The queue is silent before its page is given back. */
-  #reset(queue: ApQueue): ApStatus {
-    const status = queue.reset();
-    this.#interrupts.forget(queue);
-    return status;
+  #silenceSilent(): void {
+    for (const { queue } of this.#queues.values()) if (!this.#interrupts.holds(queue)) queue.aqic(null);
   }
 }
-
-const registers = (status: ApStatus, gr2: bigint): PqapResult => ({
-  cc: conditionCode(status),
-  gr1: BigInt(statusWord(status)),
-  gr2,
-});

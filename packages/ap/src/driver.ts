@@ -30,9 +30,16 @@ export function createApDriver(options: ApDriverOptions) {
     pins: true,
     create(context: PinningDeviceContext): ApDevice {
       const device = new ApDevice(context, machine, quirks);
-      device.configure(options.matrix ?? {});
+      try {
+        device.configure(options.matrix ?? {});
+      } catch (cause) {
+        machine.detach(device);
+        throw cause;
+      }
       return device;
     },
+    /** The host that its devices share. */
+    machine,
   });
 }
 

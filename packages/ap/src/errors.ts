@@ -21,6 +21,32 @@ export const errors = catalogue('AP', {
     (at: { device: string; apqn: string; owner: string }) =>
       `device ${at.device}: queue ${at.apqn} belongs to device ${at.owner}; unassign it there first`,
   ],
+  MASK_IN_USE: [
+    'EADDRINUSE',
+    (at: { apqn: string; owner: string }) =>
+      `queue ${at.apqn} cannot go to the host's own driver: it belongs to device ${at.owner}; unassign it there first`,
+  ],
+  NO_QUEUE: ['ENODEV', (at: { apqn: string }) => `the AP driver has no queue ${at.apqn}`],
+  NOT_A_NUMBER: ['EINVAL', (at: { text: string }) => `${JSON.stringify(at.text)} is no number`],
+  BAD_MASK: [
+    'EINVAL',
+    (at: { text: string }) =>
+      `${JSON.stringify(at.text)} is no mask; want 0x and up to 64 hex digits, or changes such as +5,-0x10,+8-15`,
+  ],
+  NO_ATTRIBUTE: [
+    'ENOENT',
+    (at: { device: string; attribute: string }) => `device ${at.device} has no attribute ${at.attribute}`,
+  ],
+  ATTRIBUTE_ACCESS: [
+    'EACCES',
+    (at: { device: string; attribute: string; access: string }) =>
+      `attribute ${at.attribute} of device ${at.device} cannot be ${at.access}`,
+  ],
+  RESET_FAILED: [
+    'EIO',
+    (at: { device: string; queues: string }) =>
+      `device ${at.device}: no reset of ${at.queues}; the guest does not get these adapters until it works`,
+  ],
   REMOVED: ['ENODEV', (at: { device: string }) => `device ${at.device} was removed; its matrix cannot change any more`],
   NO_GUEST: ['EINVAL', (at: { device: string }) => `device ${at.device} has no guest; call setGuest() before open`],
   GUEST_TAKEN: [
@@ -37,11 +63,20 @@ export const errors = catalogue('AP', {
     'EOPNOTSUPP',
     (at: { device: string; code: number }) => `device ${at.device}: PQAP function ${at.code} is not installed`,
   ],
+  PRIVILEGED_OPERATION: [
+    'EPERM',
+    (at: { device: string }) => `device ${at.device}: an AP instruction in problem state`,
+  ],
   SPECIFICATION_EXCEPTION: [
     'EINVAL',
     (at: { device: string; gr0: string }) =>
-      `device ${at.device}: PQAP with reserved bits in general register 0: ${at.gr0}`,
+      `device ${at.device}: PQAP with bits in general register 0 that this guest must not set: ${at.gr0}`,
   ],
+  ADDRESSING_EXCEPTION: [
+    'EFAULT',
+    (at: { device: string; at: string }) => `device ${at.device}: PQAP(QCI) cannot store at ${at.at}`,
+  ],
+  THREAD_LOST: ['EIO', (at: { code: number }) => `a thread of the crypto cards ended with exit code ${at.code}`],
   OPERAND_TOO_LONG: [
     'EINVAL',
     (at: { form: string }) => `no ${at.form} key block holds operands of more than 4096 bits`,
@@ -49,7 +84,7 @@ export const errors = catalogue('AP', {
   BAD_REPLY: [
     'EBADMSG',
     (at: { length: number; type: number }) =>
-      `${at.length} bytes of type 0x${at.type.toString(16)} are no reply to a type 50 message`,
+      `${at.length} bytes of type 0x${at.type.toString(16)} are no reply of a crypto card`,
   ],
   BAD_OPTION: [
     'EINVAL',

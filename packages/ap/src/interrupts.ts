@@ -10,31 +10,24 @@ import {
   pageOffset,
   rangeHolds,
 } from '@pinion/core';
+import type { ApGuest } from './guest.js';
 import { type Apqn, formatApqn } from './matrix.js';
-import { type ApStatus, RESPONSE } from './pqap.js';
+import { type ApStatus, RESPONSE, type ResponseCode } from './pqap.js';
 import type { ApQueue } from './queue.js';
-
-/**
- * The guest a device serves. Its real addresses are the container's IOVAs. Source: struct kvm as vfio-ap uses it.
- * Only `interrupt` is needed; an absent question counts as answered with yes.
- */
-export interface ApGuest {
-  /** An adapter interrupt on an interruption subclass 0..7. */
-  interrupt(isc: number): void;
-  /** Whether the page is memory of this guest (a memslot). */
-  hasPage?(page: IovaFrame): boolean;
-  /** Whether a protected guest shares the page with the host. */
-  sharesPage?(page: IovaFrame): boolean;
-  /** Prepares the delivery of a subclass, counted; false if that is impossible. Source: kvm_s390_gisc_register(). */
-  registerIsc?(isc: number): boolean;
-  unregisterIsc?(isc: number): void;
-}
+import type { ApQuirk } from './quirks.js';
 
 /** Who uses a notification page, for printouts. */
 export interface ApInterrupt {
   readonly apqn: Apqn;
   readonly isc: number;
   readonly page: IovaFrame;
+}
+
+/** What a guest asks AQIC for. `nib`: its address of the notification byte. */
+export interface InterruptRequest {
+  readonly guest: ApGuest;
+  readonly isc: number;
+  readonly nib: bigint;
 }
 
 /** What a queue with interrupts holds: exactly one pinned page and one registered subclass. */
@@ -48,54 +41,53 @@ interface Held {
 const INDICATED = Uint8Array.of(1);
 
 /**
- * The interrupts of a device's queues, and so everything it pins: one page for each queue that has them on.
+ * What the interrupts of a device's queues hold, and so everything it pins: one page for each queue that has them on.
  *
  * Two orders are kept. A new page is pinned before the old one is given back, so a queue that cannot get the new one keeps what
- * it had. And the queue stops signalling before its page is given back, or it would write into memory that is the guest's again.
- * Source: vfio_ap_irq_enable(), vfio_ap_irq_disable(); reference C.3.
+ * it had. And the queue stops signalling before its page is given back (`QueueSilencer`), or it would write into memory that is the
+ * guest's again. Source: vfio_ap_irq_enable(); reference C.3.
  */
 export class QueueInterrupts {
   readonly #pins: PinApi;
   readonly #log: Log;
+  readonly #quirks: ReadonlySet<ApQuirk>;
   readonly #held = new Map<ApQueue, Held>();
 
-  constructor(pins: PinApi, log: Log) {
-    this.#pins = pins;
-    this.#log = log;
+  constructor(parts: { readonly pins: PinApi; readonly log: Log; readonly quirks: ReadonlySet<ApQuirk> }) {
+    this.#pins = parts.pins;
+    this.#log = parts.log;
+    this.#quirks = parts.quirks;
   }
 
   /**
-   * AQIC with the interrupt bit on. `nib`: guest address of the byte. Any code but NORMAL has changed nothing:
-   * INVALID_ADDRESS for a page that is not the guest's, cannot be pinned or is not shared, and for a subclass that cannot be
-   * delivered; OTHERWISE_CHANGED when the queue has just these interrupts already.
+   * AQIC with the interrupt bit on. Any code but NORMAL has changed nothing: INVALID_ADDRESS for a page that is not the guest's,
+   * cannot be pinned or is not shared, and for a subclass that cannot be delivered; otherwise the hardware's.
    */
-  enable(queue: ApQueue, request: { guest: ApGuest; isc: number; nib: bigint }): ApStatus {
+  enable(queue: ApQueue, request: InterruptRequest): ApStatus {
     const held = this.#acquire(queue, request);
-    if (held === undefined) return queue.status(RESPONSE.INVALID_ADDRESS);
+    if (typeof held === 'number') return queue.status(held);
     const { nib, isc } = request;
     const status = queue.aqic({ nib, isc, raise: () => this.#raise(queue, held, pageOffset(nib)) });
-    if (status.code !== RESPONSE.NORMAL) {
-      release(held);
-      return status;
-    }
-    const old = this.#held.get(queue);
-    this.#held.set(queue, held);
-    if (old !== undefined) release(old);
+    if (status.code === RESPONSE.NORMAL) {
+      const old = this.#held.get(queue);
+      this.#held.set(queue, held);
+      if (old !== undefined) release(old);
+    } else if (this.#quirks.has('failed-enable-frees-old') && status.code !== RESPONSE.OTHERWISE_CHANGED) {
+      queue.aqic(null);
+      this.forget(queue);
+    } else release(held);
     return status;
   }
 
-  /** AQIC with the interrupt bit off. OTHERWISE_CHANGED if they were off. Holds nothing for the queue afterwards. */
-  disable(queue: ApQueue): ApStatus {
-    const status = queue.aqic(null);
-    this.forget(queue);
-    return status;
-  }
-
-  /** Gives back what a queue holds whose signals are off already, as after a reset. */
+  /** Gives back what a queue holds whose signals are off already. */
   forget(queue: ApQueue): void {
     const held = this.#held.get(queue);
     this.#held.delete(queue);
     if (held !== undefined) release(held);
+  }
+
+  holds(queue: ApQueue): boolean {
+    return this.#held.has(queue);
   }
 
   /** Every queue whose notification page lies in `range`. */
@@ -107,15 +99,20 @@ export class QueueInterrupts {
     return [...this.#held].map(([queue, { isc, page }]) => ({ apqn: queue.apqn, isc, page: page.range.first }));
   }
 
-  /** Pins the page and registers the subclass; undefined, with nothing held, if any of it fails. */
-  #acquire(queue: ApQueue, { guest, isc, nib }: { guest: ApGuest; isc: number; nib: bigint }): Held | undefined {
+  /** Pins the page and registers the subclass; the code, with nothing held, if any of it fails. */
+  #acquire(queue: ApQueue, { guest, isc, nib }: InterruptRequest): Held | ResponseCode {
     const frame = iovaFrame(nib);
-    if (nib === 0n || guest.hasPage?.(frame) === false) return undefined;
+    if (nib === 0n || guest.hasPage?.(frame) === false) return RESPONSE.INVALID_ADDRESS;
     const page = this.#pin(queue, frame);
-    if (page === undefined) return undefined;
-    if (guest.sharesPage?.(frame) !== false && guest.registerIsc?.(isc) !== false) return { guest, isc, page };
+    if (page === undefined) return RESPONSE.INVALID_ADDRESS;
+    if (guest.sharesPage?.(frame) === false) {
+      page.unpin();
+      return RESPONSE.INVALID_ADDRESS;
+    }
+    if (guest.registerIsc?.(isc) !== false) return { guest, isc, page };
+    if (this.#quirks.has('isc-failure-leaks')) return RESPONSE.INVALID_GISA;
     page.unpin();
-    return undefined;
+    return RESPONSE.INVALID_ADDRESS;
   }
 
   #pin(queue: ApQueue, frame: IovaFrame): PinnedPages | undefined {

@@ -39,6 +39,15 @@ export class ApMask {
     return new ApMask(bytes);
   }
 
+  /** The mask in its byte form: 32 bytes, copied. */
+  static from(bytes: Uint8Array): ApMask {
+    return new ApMask(bytes.slice(0, MASK_BITS / 8));
+  }
+
+  get isEmpty(): boolean {
+    return this.#bytes.every((byte) => byte === 0);
+  }
+
   has(index: number): boolean {
     return ((this.#bytes[index >> 3] ?? 0) & bitOf(index)) !== 0;
   }

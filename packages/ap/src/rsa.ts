@@ -8,11 +8,22 @@
 import { constants, createPublicKey, publicEncrypt } from 'node:crypto';
 import { decodeRequest, encodeError, encodeReply, REPLY_CODE, type ReplyCode, type RsaRequest } from './type50.js';
 
-type MeRequest = Extract<RsaRequest, { form: 'ME' }>;
-type CrtRequest = Extract<RsaRequest, { form: 'CRT' }>;
+type MeRequest = Omit<Extract<RsaRequest, { form: 'ME' }>, 'form'>;
+type CrtRequest = Omit<Extract<RsaRequest, { form: 'CRT' }>, 'form'>;
 
-const toNumber = (bytes: Uint8Array): bigint => BigInt(`0x${Buffer.from(bytes).toString('hex')}`);
-const toBytes = (value: bigint, size: number): Buffer => Buffer.from(value.toString(16).padStart(size * 2, '0'), 'hex');
+/** What cannot be computed with: an even modulus or prime, another number of the key, or a message that is not below the modulus. */
+export type RsaProblem = 'even' | 'key' | 'message';
+
+const PROBLEM_CODE: Readonly<Record<RsaProblem, ReplyCode>> = {
+  even: REPLY_CODE.EVEN_MODULUS,
+  key: REPLY_CODE.OPERAND_INVALID,
+  message: REPLY_CODE.OPERAND_INVALID,
+};
+
+const toNumber = (bytes: Uint8Array): bigint => BigInt(`0x0${Buffer.from(bytes).toString('hex')}`);
+/** A number, big endian, in a field of `size` bytes that it fits. */
+export const toBytes = (value: bigint, size: number): Buffer =>
+  Buffer.from(value.toString(16).padStart(size * 2, '0'), 'hex');
 const byteLength = (value: bigint): number => Math.ceil(value.toString(16).length / 2);
 const bitLength = (value: bigint): number => value.toString(2).length;
 const toBase64 = (value: bigint): string => toBytes(value, byteLength(value)).toString('base64url');
@@ -47,22 +58,24 @@ const power = (base: bigint, exponent: bigint, modulus: bigint): bigint =>
   (opensslTakes(exponent, modulus) ? opensslPower : bigintPower)(base, exponent, modulus);
 
 /** message^exponent mod modulus: encrypts, verifies, and - slowly - decrypts and signs. */
-function modExpo(request: MeRequest): bigint | ReplyCode {
+export function modExpo(request: MeRequest): bigint | RsaProblem {
   const modulus = toNumber(request.modulus);
   const exponent = toNumber(request.exponent);
   const message = toNumber(request.message);
-  if (modulus !== 0n && isEven(modulus)) return REPLY_CODE.EVEN_MODULUS;
-  if (modulus <= 1n || exponent === 0n || message >= modulus) return REPLY_CODE.OPERAND_INVALID;
+  if (modulus !== 0n && isEven(modulus)) return 'even';
+  if (modulus <= 1n || exponent === 0n) return 'key';
+  if (message >= modulus) return 'message';
   return power(message, exponent, modulus);
 }
 
 /** Chinese remainders (Garner): message^d mod p*q with dp = d mod p-1, dq = d mod q-1, u = q^-1 mod p. Works for p < q too. */
-function crt(request: CrtRequest): bigint | ReplyCode {
+export function crt(request: CrtRequest): bigint | RsaProblem {
   const [p, q, u] = [toNumber(request.p), toNumber(request.q), toNumber(request.u)];
   const [dp, dq] = [toNumber(request.dp), toNumber(request.dq)];
   const message = toNumber(request.message);
-  if ([p, q].some((prime) => prime !== 0n && isEven(prime))) return REPLY_CODE.EVEN_MODULUS;
-  if (p <= 1n || q <= 1n || [u, dp, dq].includes(0n) || message >= p * q) return REPLY_CODE.OPERAND_INVALID;
+  if ([p, q].some((prime) => prime !== 0n && isEven(prime))) return 'even';
+  if (p <= 1n || q <= 1n || [u, dp, dq].includes(0n)) return 'key';
+  if (message >= p * q) return 'message';
   const atP = power(message % p, dp, p);
   const atQ = power(message % q, dq, q);
   const difference = (((atP - atQ) % p) + p) % p;
@@ -70,12 +83,14 @@ function crt(request: CrtRequest): bigint | ReplyCode {
 }
 
 /**
- * What the card answers to a message: always a whole reply of type 80, 82 or 88. Computes on the calling stack.
+ * What an accelerator answers to a message: always a whole reply of type 80, 82 or 88. Computes on the calling stack.
  * @throws whatever node:crypto throws for a reason that is not the message's.
  */
-export function answer(message: Uint8Array): Uint8Array {
+export function answerRsa(message: Uint8Array): Uint8Array {
   const request = decodeRequest(message);
   if (typeof request === 'number') return encodeError(request);
   const result = request.form === 'ME' ? modExpo(request) : crt(request);
-  return typeof result === 'bigint' ? encodeReply(toBytes(result, request.message.length)) : encodeError(result);
+  return typeof result === 'bigint'
+    ? encodeReply(toBytes(result, request.message.length))
+    : encodeError(PROBLEM_CODE[result]);
 }

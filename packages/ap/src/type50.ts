@@ -26,13 +26,21 @@ export const REPLY_CODE = {
   /** The length field is not the length of the message. */
   MESSAGE_LENGTH: 0x23,
   RESERVED_FIELD: 0x24,
+  /** Type 6: an agent or a verb that is not served here. */
+  INVALID_COMMAND: 0x30,
   /** Too short for a header, or a key block nobody knows. */
   MALFORMED: 0x40,
+  /** Type 6: the request names another domain than its queue's. */
+  INVALID_DOMAIN: 0x42,
   /** The message is not below the modulus, or a part of the key cannot be. */
   OPERAND_INVALID: 0x82,
   /** The message is not as long as its key block format. */
   OPERAND_SIZE: 0x84,
   EVEN_MODULUS: 0x85,
+  /** Type 6: the reply is longer than the room for it. */
+  PACKET_TRUNCATED: 0xa0,
+  /** Type 6: random bytes are wanted, but none. */
+  ZERO_BUFFER: 0xb0,
 } as const;
 export type ReplyCode = (typeof REPLY_CODE)[keyof typeof REPLY_CODE];
 

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { AP_IRQ, createApDriver } from '@pinion/ap';
-import { enable, FakeGuest, MACHINE, makeDevice, openRoom, Q47, Q48, test as testQueue } from './machine-room.js';
+import {
+  enable,
+  FakeGuest,
+  hardwareStatus,
+  MACHINE,
+  makeDevice,
+  openRoom,
+  Q47,
+  Q48,
+  test as testQueue,
+} from './machine-room.js';
 
 const NOT_AVAILABLE = 0x0001_0000n;
 const driverWithQueue = () => createApDriver({ ...MACHINE, matrix: { adapters: [5], domains: [0x47, 0x48] } });
@@ -23,7 +33,7 @@ describe('open and close', () => {
     device.nqap(Q47, 1n, new Uint8Array(1));
     device.nqap(Q48, 1n, new Uint8Array(1));
     const atUnpin: unknown[] = [];
-    pins.onUnpin = (frame) => atUnpin.push([frame, testQueue(device, frame === 7 ? Q47 : Q48)]);
+    pins.onUnpin = (frame) => atUnpin.push([frame, hardwareStatus(device, frame === 7 ? Q47 : Q48)]);
     device.close();
     assert.deepEqual(atUnpin, [
       [7, 0x8000_0000n],
@@ -34,10 +44,10 @@ describe('open and close', () => {
     assert.deepEqual([...guest.registered], []);
   });
 
-  test('a device can be opened again, with empty queues', () => {
+  test('a device can be opened again, with empty queues', async () => {
     const { device } = openRoom();
     device.nqap(Q47, 1n, new Uint8Array(1));
-    device.close();
+    await device.close();
     device.open();
     assert.equal(testQueue(device, Q47), 0x8000_0000n);
     device.close();
@@ -50,19 +60,19 @@ describe('open and close', () => {
     assert.equal(testQueue(device, Q47), NOT_AVAILABLE);
   });
 
-  test('a guest has one matrix: the second device is EPERM until the first is closed', () => {
+  test('a guest has one matrix: the second device is EPERM until the first is closed', async () => {
     const driver = createApDriver(MACHINE);
     const [first, second] = [makeDevice(driver, 'mdev-1'), makeDevice(driver, 'mdev-2')];
     second.device.setGuest(first.guest);
     first.device.open();
     assert.throws(() => second.device.open(), { name: 'AP_GUEST_TAKEN', errno: 'EPERM', message: /mdev-2.*mdev-1/ });
-    first.device.close();
+    await first.device.close();
     second.device.open();
     assert.throws(() => first.device.open(), { name: 'AP_GUEST_TAKEN' });
     second.device.close();
   });
 
-  test('the guest cannot be exchanged while the device is open', () => {
+  test('the guest cannot be exchanged while the device is open', async () => {
     const { device } = openRoom();
     assert.throws(() => device.setGuest(new FakeGuest()), { name: 'AP_OPEN', errno: 'EBUSY' });
     device.close();

@@ -6,6 +6,7 @@ import {
   createApDriver,
   PQAP_FUNCTION,
   pqapRegister0,
+  statusWord,
 } from '@pinion/ap';
 import { asIovaFrame, type Clock, type FrameRange, type IovaFrame, type Log } from '@pinion/core';
 import { FakePins } from './fake-pins.js';
@@ -19,35 +20,52 @@ export const frames = (first: number, last: number): FrameRange => ({
   last: asIovaFrame(last),
 });
 
-/** A clock that only moves when told. */
+interface Timer {
+  readonly due: number;
+  readonly action: () => void;
+}
+
+/** A clock that only moves when told, one timer at a time if need be. */
 export class ManualClock implements Clock {
-  readonly #waiting: { action: () => void }[] = [];
+  #now = 0;
+  #timers: Timer[] = [];
 
   get pending(): number {
-    return this.#waiting.length;
+    return this.#timers.length;
   }
 
   now(): number {
-    return 0;
+    return this.#now;
   }
 
-  after(_delay: number, action: () => void): () => void {
-    const timer = { action };
-    this.#waiting.push(timer);
+  after(delay: number, action: () => void): () => void {
+    const timer = { due: this.#now + delay, action };
+    this.#timers.push(timer);
+    this.#timers.sort((a, b) => a.due - b.due);
     return () => {
-      const index = this.#waiting.indexOf(timer);
-      if (index >= 0) this.#waiting.splice(index, 1);
+      this.#timers = this.#timers.filter((other) => other !== timer);
     };
   }
 
-  /** Runs the oldest timer. */
-  step(): void {
-    this.#waiting.shift()?.action();
+  /** Runs the oldest timer that is due by `end`. @returns whether there was one. */
+  step(end = this.#now): boolean {
+    const next = this.#timers[0];
+    if (next === undefined || next.due > end) return false;
+    this.#timers.shift();
+    this.#now = next.due;
+    next.action();
+    return true;
   }
 
-  /** Runs timers until none is left. */
+  /** Runs what is due now, and what that starts, until nothing is. */
   run(): void {
-    while (this.#waiting.length > 0) this.step();
+    while (this.step());
+  }
+
+  advance(ms: number): void {
+    const end = this.#now + ms;
+    while (this.step(end));
+    this.#now = end;
   }
 }
 
@@ -109,8 +127,8 @@ export function makeDevice(driver: Driver, name = 'mdev-1'): Room {
   return { device, pins, clock, guest, warnings };
 }
 
-/** A machine with adapters 5 and 6 and domains 0x47 and 0x48. */
-export const MACHINE = { adapters: [5, 6], domains: [0x47, 0x48] } as const;
+/** A machine with adapters 5 and 6 and domains 0x47 and 0x48, whose cards compute on the caller's stack. */
+export const MACHINE = { adapters: [5, 6], domains: [0x47, 0x48], threads: 0 } as const;
 
 /** An open device that has the queues 05.0047 and 05.0048. */
 export function openRoom(options: Partial<ApDriverOptions> = {}): Room {
@@ -126,6 +144,26 @@ export const enable = (device: ApDevice, apqn: number, at: { isc: number; nib: b
 
 export const disable = (device: ApDevice, apqn: number): bigint =>
   device.pqap(pqapRegister0(PQAP_FUNCTION.AQIC, apqn), 0n, 0n).gr1;
+
+/** The status word of the queue itself, whoever may reach it. */
+export const hardwareStatus = (device: ApDevice, apqn: number): bigint => {
+  const queue = device.machine.hardware.queue(apqn);
+  return queue === undefined ? -1n : BigInt(statusWord(queue.tapq()));
+};
+
+/** Lets every promise settle that can settle without time. */
+export const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const RETRY = 20;
+
+/** Moves time on in steps of the driver's retries, and lets it see each. */
+export async function pass(clock: Pick<ManualClock, 'advance'>, ms: number): Promise<void> {
+  for (let passed = 0; passed < ms; passed += RETRY) {
+    await settled();
+    clock.advance(Math.min(RETRY, ms - passed));
+  }
+  await settled();
+}
 
 /** The status word that PQAP(TAPQ) leaves. */
 export const test = (device: ApDevice, apqn: number): bigint =>
