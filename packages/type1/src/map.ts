@@ -39,7 +39,8 @@ export function map(state: Type1State, request: MapRequest, caller: Task): void 
   }
   checkRoom(state, range);
   const vaddr = vaddrFrame(request.vaddr);
-  const mapping = new Mapping({ ...range, vaddr, prot: request.flags & PROT_FLAGS, task: caller, mm });
+  const { first, last } = range;
+  const mapping = new Mapping({ first, last, vaddr, prot: request.flags & PROT_FLAGS, task: caller, mm });
   try {
     if (state.domains.length > 0)
       pinAndMap(

@@ -81,17 +81,21 @@ function mappingAt(state: Type1State, frame: IovaFrame, offset: number): Mapping
   return state.mappings.overlapping({ first: frame, last: asIovaFrame(frame + 1) });
 }
 
+/** For messages only: making a bigint costs as much as pinning a page. */
+const addressOf = (frame: IovaFrame, offset: number): bigint => frameAddress(frame) + BigInt(offset);
+
 function pinOne(state: Type1State, frame: IovaFrame, offset: number, prot: Prot): Pfn {
-  const iova = frameAddress(frame) + BigInt(offset);
   const mapping = frame > LAST_FRAME ? undefined : mappingAt(state, frame, offset);
-  if (mapping === undefined) throw type1Errors.NOT_MAPPED({ operation: 'pin', iova });
-  if ((mapping.prot & prot) !== prot)
+  if (mapping === undefined) throw type1Errors.NOT_MAPPED({ operation: 'pin', iova: addressOf(frame, offset) });
+  if ((mapping.prot & prot) !== prot) {
+    const iova = addressOf(frame, offset);
     throw type1Errors.PROT({ operation: 'pin', iova, wanted: prot, granted: mapping.prot });
+  }
   const page = frame - mapping.first;
   const known =
     offset === 0 ? (mapping.pins?.acquire(page) ?? -1) : (mapping.oddPins?.acquire(page * 4096 + offset) ?? -1);
   if (known >= 0) return asPfn(known);
-  const pfn = takePage(state, mapping, page, iova);
+  const pfn = takePage(state, mapping, page);
   try {
     if (offset === 0) state.pinsOf(mapping).insert(page, pfn);
     else state.oddPinsOf(mapping).insert(page * 4096 + offset, pfn);
@@ -105,11 +109,11 @@ function pinOne(state: Type1State, frame: IovaFrame, offset: number, prot: Prot)
 }
 
 /** Faults a page in and charges it. Source: vfio_pin_page_external(). */
-function takePage(state: Type1State, mapping: Mapping, page: number, iova: bigint): Pfn {
+function takePage(state: Type1State, mapping: Mapping, page: number): Pfn {
   if (!mapping.mm.alive) throw type1Errors.OWNER_GONE({ operation: 'pin', range: mapping, mm: mapping.mm.name });
   const pfn = mapping.mm.pinPage(asVaddrFrame(mapping.vaddr + page), (mapping.prot & PROT_WRITE) !== 0);
   const pageClass = state.host.memory.pageClass(pfn);
-  if (pageClass === 'device') throw type1Errors.DEVICE_PAGE({ iova });
+  if (pageClass === 'device') throw type1Errors.DEVICE_PAGE({ iova: frameAddress(mapping.first + page) });
   if (pageClass === 'normal' && state.chargesPins) {
     try {
       state.locked.charge(mapping, 1);

@@ -12,7 +12,9 @@ const isU64 = (value: bigint): boolean => value >= 0n && value < ADDRESS_SPACE_S
 
 /** Refuses what no ioctl could carry. @throws TYPE1_BAD_NUMBER (EINVAL). */
 export function checkNumbers(operation: string, values: Readonly<Record<string, bigint>>): void {
-  for (const [what, value] of Object.entries(values)) {
+  // why: `in` over a fixed shape costs nothing, Object.entries makes arrays at every map and unmap
+  for (const what in values) {
+    const value = values[what] ?? 0n;
     if (!isU64(value)) throw type1Errors.BAD_NUMBER({ operation, what, value });
   }
 }
