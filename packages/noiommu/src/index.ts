@@ -1,0 +1,2 @@
+export { createNoIommuDriver, noIommu } from './driver.js';
+export { noIommuErrors } from './errors.js';

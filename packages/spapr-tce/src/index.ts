@@ -1,0 +1,10 @@
+export { SpaprTceBackend } from './backend.js';
+export { TceControl } from './control.js';
+export { createSpaprTceDriver, type SpaprTceOptions, spaprTce } from './driver.js';
+export { tceErrors } from './errors.js';
+export * from './hardware.js';
+export { PowerGroup } from './platform/group.js';
+export { PowerPlatform, type PowerPlatformOptions } from './platform/platform.js';
+export { type KernelProfile, PROFILES, type Profile, QUIRKS, type Quirk, quirksOf } from './quirks.js';
+export type { BackingShift } from './regions.js';
+export * from './requests.js';
