@@ -1,4 +1,12 @@
-import { type ApDevice, type ApGuest, type Apqn, type ApStatus, conditionCode, type PqapResult } from '@pinion/ap';
+import {
+  AP_IRQ,
+  type ApDevice,
+  type ApGuest,
+  type Apqn,
+  type ApStatus,
+  conditionCode,
+  type PqapResult,
+} from '@pinion/ap';
 import { frameAddress, type IovaFrame, PAGE_SIZE } from '@pinion/core';
 import { vmErrors } from './errors.js';
 import { EventQueue } from './event-queue.js';
@@ -18,13 +26,14 @@ export interface DequeueResult extends NqapResult {
 }
 
 /**
- * The AP instructions of a guest's processors, and its adapter interrupts. Messages lie in guest memory. A guest without
+ * The AP instructions of a guest's processors, its adapter interrupts, and what it is told of changes of its matrix. Messages lie in guest memory. A guest without
  * an AP matrix device has no queues: every instruction answers condition code 3, like on a machine without cards.
  * Source: z/Architecture adjunct processor instructions as KVM intercepts or interprets them; reference C.3, C.6, F.2.
  */
 export class ApInstructions implements ApGuest {
   readonly #memory: GuestMemory;
   #interrupts = new EventQueue<number>();
+  #changes = new EventQueue<void>();
   #device: ApDevice | undefined;
 
   constructor(memory: GuestMemory) {
@@ -34,10 +43,15 @@ export class ApInstructions implements ApGuest {
   /** Gives the guest a matrix that is open. Called by the hypervisor. @returns the undo; its argument is what programs that wait are told. */
   connect(device: ApDevice): (reason: unknown) => void {
     this.#device = device;
+    device.setIrqSink((index) => {
+      if (index === AP_IRQ.CFG_CHG) this.#changes.push();
+    });
     return (reason) => {
+      device.setIrqSink(undefined);
       this.#device = undefined;
-      this.#interrupts.end(reason);
+      for (const waits of [this.#interrupts, this.#changes]) waits.end(reason);
       this.#interrupts = new EventQueue();
+      this.#changes = new EventQueue();
     };
   }
 
@@ -56,8 +70,12 @@ export class ApInstructions implements ApGuest {
     return status === undefined ? undefined : { cc: conditionCode(status), status };
   }
 
-  /** DQAP of at most `length` bytes to guest-physical `at`. @throws VM_NO_MEMORY_AT (EFAULT), VM_KILLED. */
+  /**
+   * DQAP of at most `length` bytes to guest-physical `at`. All of the buffer must be there, or no reply is taken.
+   * @throws VM_NO_MEMORY_AT (EFAULT), VM_KILLED.
+   */
   dqap(apqn: Apqn, buffer: { readonly at: bigint; readonly length: number }): DequeueResult | undefined {
+    this.#checkBuffer(buffer);
     const reply = this.#device?.dqap(apqn, buffer.length);
     if (reply === undefined) return undefined;
     const { status, psmid, message, remaining } = reply;
@@ -70,6 +88,11 @@ export class ApInstructions implements ApGuest {
     return this.#device === undefined ? Promise.reject(vmErrors.NO_MATRIX({})) : this.#interrupts.next();
   }
 
+  /** The next change of the guest's matrix: adapters or domains came or went. Rejects as `adapterInterrupt`. */
+  configurationChange(): Promise<void> {
+    return this.#device === undefined ? Promise.reject(vmErrors.NO_MATRIX({})) : this.#changes.next();
+  }
+
   /** ApGuest: the card signals. */
   interrupt(isc: number): void {
     this.#interrupts.push(isc);
@@ -78,5 +101,13 @@ export class ApInstructions implements ApGuest {
   /** ApGuest: whether the notification page is RAM of this guest. */
   hasPage(page: IovaFrame): boolean {
     return this.#memory.holds(frameAddress(page), BigInt(PAGE_SIZE));
+  }
+
+  #checkBuffer({ at, length }: { readonly at: bigint; readonly length: number }): void {
+    const { alive, name } = this.#memory;
+    if (!alive) throw vmErrors.KILLED({ guest: name, what: 'DQAP' });
+    if (length > 0 && !this.#memory.holds(at, BigInt(length))) {
+      throw vmErrors.NO_MEMORY_AT({ guest: name, address: at, length });
+    }
   }
 }

@@ -60,6 +60,7 @@ export const vmErrors = catalogue('VM', {
     'ENOMEM',
     (d: { pages: number }) => `the host has no memory for ${d.pages} pages in one piece; use a smaller region`,
   ],
+  NO_CARD: ['ENODEV', (d: { what: string }) => `no crypto card of this guest can make ${d.what}`],
   CRYPTO_FAILED: [
     'EIO',
     (d: { queue: string; code: number }) =>
