@@ -37,13 +37,13 @@ function copyPiece(state: Type1State, copy: Copy, done: number): number {
   const wanted = copy.bytes.length - done;
   const length = left < BigInt(wanted) ? Number(left) : wanted;
   const vaddr = frameAddress(mapping.vaddr) + offset;
-  if (!mapping.mm.copy(vaddr, copy.bytes.subarray(done, done + length), copy.write)) {
-    throw type1Errors.RW_FAULT({ iova, length });
-  }
-  if (copy.write) {
+  const copied = mapping.mm.copy(vaddr, copy.bytes.subarray(done, done + length), copy.write);
+  // why: nobody says how far a copy came that failed, so all of its pages may have been written
+  if (copy.write && (copied || !state.quirks.has('failed-copy-is-clean'))) {
     const first = Number(offset / BigInt(PAGE_SIZE));
     markDirty(state, mapping, first, Number((offset + BigInt(length) - 1n) / BigInt(PAGE_SIZE)));
   }
+  if (!copied) throw type1Errors.RW_FAULT({ iova, length });
   return length;
 }
 

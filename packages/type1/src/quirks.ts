@@ -57,6 +57,11 @@ export const QUIRKS = {
     kernels: ['linux-6.1', 'linux-6.12', 'linux-7.3'],
     reason: 'pages of a pin that failed half way stay marked dirty [I]',
   },
+  'failed-copy-is-clean': {
+    kernels: ['linux-6.1', 'linux-6.12', 'linux-7.3'],
+    reason:
+      'a copy that faults half way through a mapping has written up to there, but none of its pages in that mapping count as dirty',
+  },
   'late-bisect-succeeds': {
     kernels: ['linux-6.1', 'linux-6.12', 'linux-7.3'],
     reason:

@@ -196,6 +196,17 @@ const CASES: { readonly [Q in Quirk]: Case } = {
     fixed: ['TYPE1_NOT_MAPPED EINVAL', []],
     quirk: ['TYPE1_NOT_MAPPED EINVAL', [1]],
   },
+  'failed-copy-is-clean': {
+    run: async (world) => {
+      const vaddr = world.map(0n, 4);
+      world.task.memory.munmap(vaddr + pages(2), PAGE);
+      world.container.dirty({ flags: DIRTY_FLAG.START });
+      const copied = await answer(() => world.container.dmaRw(0x800n, new Uint8Array(8192).fill(1), true));
+      return [copied, world.task.memory.peek(vaddr + 0x1fffn, 1)[0], bits(world)];
+    },
+    fixed: ['TYPE1_RW_FAULT EFAULT', 1, [0, 1, 2]],
+    quirk: ['TYPE1_RW_FAULT EFAULT', 1, []],
+  },
   'late-bisect-succeeds': {
     run: async (world) => {
       world.map(0n, 4);
