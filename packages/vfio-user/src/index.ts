@@ -1,0 +1,12 @@
+export * from './commands.js';
+export * from './dma-messages.js';
+export { vfioUserErrors } from './errors.js';
+export * from './feature-messages.js';
+export * from './framer.js';
+export * from './info-messages.js';
+export * from './irq-messages.js';
+export { Layout, type Values } from './layout.js';
+export * from './message.js';
+export * from './region-messages.js';
+export * from './structs.js';
+export * from './version.js';
