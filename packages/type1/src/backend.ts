@@ -98,7 +98,7 @@ export class Type1Backend implements IommuBackend {
   }
 
   dmaRw(iova: bigint, bytes: Uint8Array, write: boolean, caller?: Task): void {
-    dmaRw(this.#state, { iova, bytes, write, ...(caller === undefined ? {} : { caller }) });
+    dmaRw(this.#state, { iova, bytes, write, caller });
   }
 
   groupDomain(group: BackendGroup): IommuDomain {

@@ -1,15 +1,24 @@
-import { ADDRESS_SPACE_SIZE, frameAddress, iovaFrame, PAGE_SIZE, PROT_READ, PROT_WRITE, type Task } from '@pinion/core';
+import {
+  ADDRESS_SPACE_SIZE,
+  frameAddress,
+  iovaFrame,
+  PAGE_SIZE,
+  PROT_READ,
+  PROT_WRITE,
+  pageOffset,
+  type Task,
+} from '@pinion/core';
 import { markDirty } from './dirty.js';
 import { type1Errors } from './errors.js';
 import type { Mapping } from './mapping.js';
 import type { Type1State } from './state.js';
 
-/** One copy. `caller` absent: a driver's own worker, which may use the memory of whoever mapped. */
+/** One copy. `caller` undefined: a driver's own worker, which may use the memory of whoever mapped. */
 export interface Copy {
   readonly iova: bigint;
   readonly bytes: Uint8Array;
   readonly write: boolean;
-  readonly caller?: Task;
+  readonly caller: Task | undefined;
 }
 
 /**
@@ -28,20 +37,20 @@ export function dmaRw(state: Type1State, copy: Copy): void {
 
 /** Copies up to the end of one mapping. @returns bytes done. */
 function copyPiece(state: Type1State, copy: Copy, done: number): number {
-  const iova = copy.iova + BigInt(done);
-  const mapping = iova < 0n || iova >= ADDRESS_SPACE_SIZE ? undefined : state.mappings.find(iovaFrame(iova));
-  if (mapping === undefined) throw type1Errors.NOT_MAPPED({ operation: 'dma_rw', iova });
+  const iova = done === 0 ? copy.iova : copy.iova + BigInt(done);
+  const frame = iova < 0n || iova >= ADDRESS_SPACE_SIZE ? undefined : iovaFrame(iova);
+  const mapping = frame === undefined ? undefined : state.mappings.find(frame);
+  if (frame === undefined || mapping === undefined) throw type1Errors.NOT_MAPPED({ operation: 'dma_rw', iova });
   checkAccess(mapping, iova, copy);
-  const offset = iova - frameAddress(mapping.first);
-  const left = frameAddress(mapping.pages) - offset;
-  const wanted = copy.bytes.length - done;
-  const length = left < BigInt(wanted) ? Number(left) : wanted;
-  const vaddr = frameAddress(mapping.vaddr) + offset;
-  const copied = mapping.mm.copy(vaddr, copy.bytes.subarray(done, done + length), copy.write);
+  const page = frame - mapping.first;
+  const inPage = pageOffset(iova);
+  const length = Math.min((mapping.pages - page) * PAGE_SIZE - inPage, copy.bytes.length - done);
+  const vaddr = frameAddress(mapping.vaddr + page) + BigInt(inPage);
+  const bytes = length === copy.bytes.length ? copy.bytes : copy.bytes.subarray(done, done + length);
+  const copied = mapping.mm.copy(vaddr, bytes, copy.write);
   // why: nobody says how far a copy came that failed, so all of its pages may have been written
   if (copy.write && (copied || !state.quirks.has('failed-copy-is-clean'))) {
-    const first = Number(offset / BigInt(PAGE_SIZE));
-    markDirty(state, mapping, first, Number((offset + BigInt(length) - 1n) / BigInt(PAGE_SIZE)));
+    markDirty(state, mapping, page, page + Math.floor((inPage + length - 1) / PAGE_SIZE));
   }
   if (!copied) throw type1Errors.RW_FAULT({ iova, length });
   return length;

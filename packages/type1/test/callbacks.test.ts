@@ -335,6 +335,20 @@ describe('while a round runs', () => {
     await world.end();
   });
 
+  test('the very device that is asked closes: it waits for the end of the round, the unmap goes on', async () => {
+    const { world, open, unmapped } = await waiting();
+    let done = false;
+    const closing = world.close('A').then(() => {
+      done = true;
+    });
+    await settle();
+    assert.deepEqual([done, world.locked], [false, 0]);
+    open();
+    assert.equal(await unmapped, pages(16));
+    await closing;
+    await world.end();
+  });
+
   test('a passthrough group that joins meanwhile: its pages are unmapped and given back too', async () => {
     const { world, open, unmapped } = await waiting();
     world.attachPassthrough('P');
