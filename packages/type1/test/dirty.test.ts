@@ -9,6 +9,7 @@ import {
   PROT_READ,
   UNMAP_FLAG,
 } from '@pinion/core';
+import fc from 'fast-check';
 import { PAGE, pages, World } from './world.js';
 
 const { START, STOP, GET_BITMAP: GET } = DIRTY_FLAG;
@@ -198,6 +199,39 @@ describe('dirty pages: what is reported', () => {
     assert.deepEqual(read(world, 0n, 400), [5, 6, 68, 69, 70, 133, 134, 141, 268, 269, 272, 341]);
     assert.deepEqual(read(world, 0n, 400), []);
     await world.end();
+  });
+
+  test('random mappings and pins, read from random places: exactly the pages since the last look', async () => {
+    const lengths = fc.array(fc.integer({ min: 1, max: 140 }), { minLength: 1, maxLength: 8 });
+    await fc.assert(
+      fc.asyncProperty(
+        lengths,
+        fc.nat(130),
+        fc.array(fc.nat(1000), { maxLength: 12 }),
+        async (counts, before, picks) => {
+          const world = await World.start();
+          const total = counts.reduce((sum, count) => sum + count, 0);
+          let first = before;
+          for (const count of counts) {
+            world.map(pages(first), count);
+            first += count;
+          }
+          begin(world);
+          const wanted = [...new Set(picks.map((pick) => before + (pick % total)))].sort((a, b) => a - b);
+          for (const page of wanted) {
+            world.pin('A', page);
+            world.unpin('A', page);
+          }
+          assert.deepEqual(read(world, 0n, before + total + 5), wanted);
+          for (const page of wanted) world.pin('A', page);
+          const relative = wanted.map((page) => page - before);
+          assert.deepEqual(read(world, pages(before), total), relative);
+          assert.deepEqual(read(world, pages(before), total), relative);
+          await world.end();
+        },
+      ),
+      { numRuns: 40 },
+    );
   });
 
   test('the last page of the address space', async () => {

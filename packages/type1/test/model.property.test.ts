@@ -95,6 +95,13 @@ const unmap =
     for (const area of touched) model.areas.splice(model.areas.indexOf(area), 1);
   };
 
+/** Unmapping everything is unmapping each, and never cuts. */
+const unmapAll: Step = async (world, model) => {
+  assert.deepEqual(await world.container.unmapAll(), { size: pages(model.mapped) });
+  model.areas.length = 0;
+  for (const name of DEVICES) model.pins[name].clear();
+};
+
 const pin =
   (name: Name, first: number, count: number, prot: number): Step =>
   async (world, model) => {
@@ -223,6 +230,7 @@ const step: fc.Arbitrary<readonly [string, Step]> = fc.oneof(
     arbitrary: fc.tuple(device, span).map(([d, [f, n]]) => [`unpin ${d} ${f} ${n}`, unpin(d, f, n)] as const),
   },
   { weight: 1, arbitrary: device.map((d) => [`toggle ${d}`, toggle(d)] as const) },
+  { weight: 1, arbitrary: fc.constant(['unmap all', unmapAll] as const) },
   { weight: 2, arbitrary: fc.constant(['plug', plug] as const) },
   { weight: 1, arbitrary: fc.constant(['track', track] as const) },
   { weight: 2, arbitrary: fc.constant(['bits', bits] as const) },
