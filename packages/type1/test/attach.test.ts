@@ -97,23 +97,23 @@ describe('attach: what is refused, in order', () => {
     await world.end();
   });
 
-  test('two apertures with nothing in common', async () => {
-    const world = await World.start({ passthrough: ['P'] });
-    let freed = 0;
+  /** A group whose IOMMU translates only `aperture`, and how often its domain was freed. */
+  function groupWith(aperture: FrameRange) {
+    const freed = { times: 0 };
     const domain: IommuDomain = {
       hardware: 'apart',
       pageSizes: PAGE,
-      aperture: range(2 ** 40, 2 ** 41),
+      aperture,
       coherent: true,
-      map: () => assert.fail(),
+      map: () => {},
       unmap: () => 0,
       lookup: () => undefined,
       free: () => {
-        freed += 1;
+        freed.times += 1;
       },
     };
     const nothing = (): void => {};
-    const apart: IommuGroup = {
+    const iommu: IommuGroup = {
       id: 50,
       reserved: [],
       isolatedInterrupts: true,
@@ -124,9 +124,27 @@ describe('attach: what is refused, in order', () => {
       attach: nothing,
       detach: nothing,
     };
-    const group = { id: 50, name: 'apart', type: 'iommu', iommu: apart } as const;
+    return { group: { id: 50, name: 'apart', type: 'iommu', iommu } as const, freed };
+  }
+
+  test('two apertures with nothing in common', async () => {
+    const world = await World.start({ passthrough: ['P'] });
+    const { group, freed } = groupWith(range(2 ** 40, 2 ** 41));
     world.refuses('TYPE1_APERTURE', 'EINVAL', () => world.container.backend?.attachGroup(group, world.task));
-    assert.equal(freed, 1);
+    assert.equal(freed.times, 1);
+    await world.end();
+  });
+
+  test('a mapping below an aperture that does not begin at 0', async () => {
+    const world = await World.start();
+    const { group, freed } = groupWith(range(16, 2 ** 30));
+    world.map(0xf000n, 2);
+    world.refuses('TYPE1_APERTURE', 'EINVAL', () => world.container.backend?.attachGroup(group, world.task));
+    await world.unmap(0xf000n, 2);
+    world.container.backend?.attachGroup(group, world.task);
+    world.refuses('TYPE1_OUTSIDE_RANGES', 'EINVAL', () => world.map(0xf000n, 1));
+    world.container.backend?.detachGroup(group);
+    assert.equal(freed.times, 2);
     await world.end();
   });
 
@@ -257,6 +275,21 @@ describe('attach: domains', () => {
     assert.deepEqual([world.locked, domain.stats.frames], [0, 0]);
     file.unsetContainer();
     await world.end();
+  });
+
+  test('an entry that somebody took out of the page tables is warned about, at detach and at replay', async () => {
+    const world = await World.start({ mediated: [], passthrough: ['P'] });
+    world.map(0n, 4);
+    domainOf(world).unmap(frame(2), 1);
+    const { file, domain } = attachOther(world);
+    assert.deepEqual(
+      [...domain.leaves()].map(({ first, frames }) => [first, frames]),
+      [...domainOf(world).leaves()].map(({ first, frames }) => [first, frames]),
+    );
+    file.unsetContainer();
+    assert.equal(await world.unmap(0n, 4), pages(4));
+    assert.deepEqual(world.reports, ['missing-translation', 'missing-translation']);
+    await world.end({ pinnedPages: 1, livePages: 1 });
   });
 
   test('the last passthrough group leaves a mixed container: the ranges are everything, the pins stay charged', async () => {

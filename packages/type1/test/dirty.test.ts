@@ -202,12 +202,12 @@ describe('dirty pages: what is reported', () => {
   });
 
   test('random mappings and pins, read from random places: exactly the pages since the last look', async () => {
-    const lengths = fc.array(fc.integer({ min: 1, max: 140 }), { minLength: 1, maxLength: 8 });
+    const lengths = fc.array(fc.integer({ min: 1, max: 140 }), { minLength: 1, maxLength: 8, size: 'max' });
     await fc.assert(
       fc.asyncProperty(
         lengths,
         fc.nat(130),
-        fc.array(fc.nat(1000), { maxLength: 12 }),
+        fc.array(fc.nat(1000), { maxLength: 12, size: 'max' }),
         async (counts, before, picks) => {
           const world = await World.start();
           const total = counts.reduce((sum, count) => sum + count, 0);

@@ -68,7 +68,7 @@ function heights(shape: Map<Seen, Shape>, node: Seen | undefined): { black: Set<
 
 const SLOTS = 64;
 /** Slot n may hold frames 8n+1..8n+width: mappings never overlap. */
-const ops = fc.array(fc.tuple(fc.nat(SLOTS - 1), fc.integer({ min: 1, max: 8 })), { maxLength: 150 });
+const ops = fc.array(fc.tuple(fc.nat(SLOTS - 1), fc.integer({ min: 1, max: 8 })), { maxLength: 150, size: 'max' });
 
 test('random inserts and removes: searches find what a list finds, the tree stays balanced', () => {
   fc.assert(
@@ -122,7 +122,10 @@ test('removing what is not there changes nothing', () => {
 });
 
 /** Some mappings and one, two or three that end at 2^64. */
-const withTop = fc.tuple(fc.uniqueArray(fc.nat(SLOTS - 1), { maxLength: 40 }), fc.integer({ min: 1, max: 3 }));
+const withTop = fc.tuple(
+  fc.uniqueArray(fc.nat(SLOTS - 1), { maxLength: 40, size: 'max' }),
+  fc.integer({ min: 1, max: 3 }),
+);
 
 test('where ends wrap, a mapping up to 2^64 is never found, the others always, and a search up to 2^64 finds nothing', () => {
   fc.assert(

@@ -264,7 +264,7 @@ function check(world: World, model: Model): void {
 for (const pinTable of PIN_TABLE_KINDS) {
   test(`random operations, pin table ${pinTable}`, async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+      fc.asyncProperty(fc.array(step, { maxLength: 40, size: 'max' }), async (steps) => {
         const world = await World.start({
           mediated: DEVICES,
           pinTable,

@@ -279,6 +279,56 @@ describe('profiles', () => {
     await world.end();
   });
 
+  test('pins inside a page have references and charges of their own', async () => {
+    const world = await World.start({ quirks: ['unaligned-pins', 'pins-without-owner'] });
+    world.map(0x10000n, 4);
+    for (const iova of [0x10800n, 0x10800n, 0x11004n, 0x11000n]) pinAt(world, iova);
+    const seen = [world.locked];
+    const { pins } = world.seat('A').device;
+    for (const iova of [0x10800n, 0x10808n, 0x10800n, 0x11004n, 0x11000n]) {
+      pins.unpinAt(iova, 1);
+      seen.push(world.locked);
+    }
+    assert.deepEqual(seen, [3, 3, 3, 2, 1, 0]);
+    await world.end();
+  });
+
+  test('a pin inside a page is charged beside its page when passthrough joins, and that stays: the kernel’s sums', async () => {
+    const world = await World.start({ quirks: ['unaligned-pins', 'pins-without-owner'] });
+    world.map(0x10000n, 4);
+    for (const iova of [0x10800n, 0x11000n]) pinAt(world, iova);
+    const seen = [world.locked];
+    world.attachPassthrough('P');
+    seen.push(world.locked);
+    world.detachPassthrough('P');
+    seen.push(world.locked);
+    for (const iova of [0x10800n, 0x11000n]) world.seat('A').device.pins.unpinAt(iova, 1);
+    seen.push(world.locked);
+    assert.deepEqual(seen, [2, 5, 3, 1]);
+    assert.equal(world.os.host.pinnedPages, 0);
+    await world.end();
+  });
+
+  test('pins inside a page mark their page dirty as long as they stand', async () => {
+    const world = await World.start({ quirks: ['unaligned-pins'] });
+    world.map(0x10000n, 4);
+    pinAt(world, 0x11004n);
+    world.container.dirty({ flags: DIRTY_FLAG.START });
+    assert.deepEqual([bits(world), bits(world)], [[0x11], [0x11]]);
+    world.seat('A').device.pins.unpinAt(0x11004n, 1);
+    await world.end();
+  });
+
+  test('where the top is invisible, a range up to 2^64 wraps for dirty pages too', async () => {
+    const world = await World.start({ quirks: ['top-mapping-invisible'] });
+    const bitmap = { pgsize: PAGE, size: 8n, data: new Uint8Array(8) };
+    const request = { flags: DIRTY_FLAG.GET_BITMAP, iova: TOP - PAGE, size: PAGE, bitmap };
+    world.container.dirty({ flags: DIRTY_FLAG.START });
+    world.refuses('TYPE1_WRAPS', 'EINVAL', () => world.container.dirty(request));
+    world.container.dirty({ ...request, iova: TOP - pages(2) });
+    await world.end();
+  });
+
   test('under 7.3 nothing can be pinned past the end', async () => {
     const world = await World.start({ profile: 'linux-7.3' });
     world.map(TOP - PAGE, 1);
