@@ -1,0 +1,121 @@
+import { fstatSync, readlinkSync } from 'node:fs';
+import { constants } from 'node:os';
+import { checkFd, checkOffset, checkWhole, type SysError, sysErrors } from './errors.js';
+import { fdText, type Kernel } from './kernel.js';
+import { type FileFacts, SEAL, type Sys } from './sys.js';
+
+/** Source: asm-generic/fcntl.h, linux/fcntl.h (the same on x64 and arm64). */
+const FCNTL = { GETFL: 3, SETFL: 4, DUPFD_CLOEXEC: 1030, ADD_SEALS: 1033, GET_SEALS: 1034 } as const;
+const O_NONBLOCK = 0x800;
+/** Source: linux/memfd.h. */
+const MFD = { CLOEXEC: 0x1, ALLOW_SEALING: 0x2 } as const;
+const MAX_NAME = 249;
+/** struct statfs begins with f_type, a long; it has 120 bytes on both platforms. */
+const STATFS_SIZE = 120;
+const ALL_SEALS = SEAL.SEAL | SEAL.SHRINK | SEAL.GROW | SEAL.WRITE | SEAL.FUTURE_WRITE;
+
+type FileCalls = Pick<
+  Sys,
+  | 'close'
+  | 'duplicate'
+  | 'setNonBlocking'
+  | 'stat'
+  | 'target'
+  | 'memfd'
+  | 'truncate'
+  | 'addSeals'
+  | 'seals'
+  | 'pread'
+  | 'pwrite'
+>;
+
+/** A failure of a node:fs call in this package's words. */
+function fsFailure(call: string, fd: number, cause: unknown): SysError {
+  const errno = cause instanceof Error && 'errno' in cause ? Math.abs(Number(cause.errno)) : constants.errno.EIO;
+  return sysErrors.SYS_CALL_FAILED({ call, what: fdText(fd), errno });
+}
+
+export function checkMemfdName(name: string): void {
+  if (name.includes('\0') || new TextEncoder().encode(name).length > MAX_NAME) {
+    const wanted = `text of at most ${MAX_NAME} bytes without NUL`;
+    throw sysErrors.SYS_BAD_ARGUMENT({ operation: 'memfd', what: 'the name', value: JSON.stringify(name), wanted });
+  }
+}
+
+/** The calls of `Sys` on files of any kind and on memfds, before they are mapped. */
+export function fileCalls(kernel: Kernel): FileCalls {
+  return {
+    close(fd) {
+      checkFd('close', fd);
+      // why no retry: on Linux the fd is gone even after EINTR, and its number may already be somebody else's.
+      if (kernel.calls.close(fd) === -1 && !kernel.interrupted) throw kernel.failure('close', fdText(fd));
+    },
+    duplicate(fd) {
+      checkFd('duplicate', fd);
+      return kernel.check(kernel.calls.fcntl(fd, FCNTL.DUPFD_CLOEXEC, 0), 'fcntl', `${fdText(fd)}, F_DUPFD_CLOEXEC`);
+    },
+    setNonBlocking(fd, on) {
+      checkFd('setNonBlocking', fd);
+      const flags = kernel.check(kernel.calls.fcntl(fd, FCNTL.GETFL, 0), 'fcntl', `${fdText(fd)}, F_GETFL`);
+      const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+      kernel.check(kernel.calls.fcntl(fd, FCNTL.SETFL, wanted), 'fcntl', `${fdText(fd)}, F_SETFL`);
+    },
+    stat(fd): FileFacts {
+      checkFd('stat', fd);
+      const statfs = new Uint8Array(STATFS_SIZE);
+      kernel.check(kernel.calls.fstatfs(fd, statfs), 'fstatfs', fdText(fd));
+      try {
+        const facts = fstatSync(fd, { bigint: true });
+        const kind = facts.isFile() ? 'file' : facts.isSocket() ? 'socket' : facts.isFIFO() ? 'pipe' : 'other';
+        const filesystem = new DataView(statfs.buffer).getUint32(0, true);
+        return { device: facts.dev, inode: facts.ino, size: facts.size, kind, filesystem };
+      } catch (cause) {
+        throw fsFailure('fstat', fd, cause);
+      }
+    },
+    target(fd) {
+      checkFd('target', fd);
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`);
+      } catch (cause) {
+        throw fsFailure('readlink', fd, cause);
+      }
+    },
+    memfd(name) {
+      checkMemfdName(name);
+      return kernel.check(kernel.calls.memfd_create(name, MFD.CLOEXEC | MFD.ALLOW_SEALING), 'memfd_create', name);
+    },
+    truncate(fd, size) {
+      checkFd('truncate', fd);
+      checkOffset('truncate', 'the size', size);
+      kernel.check(kernel.calls.ftruncate(fd, size), 'ftruncate', `${fdText(fd)}, ${size}`);
+    },
+    addSeals(fd, seals) {
+      checkFd('addSeals', fd);
+      checkWhole('addSeals', 'the set of seals', seals, [0, ALL_SEALS]);
+      kernel.check(kernel.calls.fcntl(fd, FCNTL.ADD_SEALS, seals), 'fcntl', `${fdText(fd)}, F_ADD_SEALS, ${seals}`);
+    },
+    seals(fd) {
+      checkFd('seals', fd);
+      return kernel.check(kernel.calls.fcntl(fd, FCNTL.GET_SEALS, 0), 'fcntl', `${fdText(fd)}, F_GET_SEALS`);
+    },
+    pread(fd, into, offset) {
+      checkFd('pread', fd);
+      checkOffset('pread', 'the offset', offset);
+      for (;;) {
+        const count = kernel.calls.pread(fd, into, into.length, offset);
+        if (count !== -1) return count;
+        if (!kernel.interrupted) throw kernel.failure('pread', `${fdText(fd)}, ${into.length}, ${offset}`);
+      }
+    },
+    pwrite(fd, from, offset) {
+      checkFd('pwrite', fd);
+      checkOffset('pwrite', 'the offset', offset);
+      for (;;) {
+        const count = kernel.calls.pwrite(fd, from, from.length, offset);
+        if (count !== -1) return count;
+        if (!kernel.interrupted) throw kernel.failure('pwrite', `${fdText(fd)}, ${from.length}, ${offset}`);
+      }
+    },
+  };
+}

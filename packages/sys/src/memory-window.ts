@@ -1,0 +1,53 @@
+import { checkOffset, checkWhole, sysErrors } from './errors.js';
+import type { Fd } from './fd.js';
+import { MAX_MAPPING } from './limits.js';
+import { FILESYSTEM } from './sys.js';
+
+/** A part of a file that is used as memory, however it is reached. Offsets and lengths are bytes from its beginning. */
+export interface MemoryWindow {
+  readonly label: string;
+  readonly length: number;
+  readonly writable: boolean;
+  /** False after `close`. */
+  readonly open: boolean;
+  /** Copies `into.length` bytes out. @throws SysError SYS_OUT_OF_RANGE, SYS_UNMAPPED, SYS_SHRUNK (all EFAULT). */
+  read(offset: number, into: Uint8Array): void;
+  /** Copies bytes in. @throws as `read`, and SYS_READ_ONLY (EPERM). */
+  write(offset: number, from: Uint8Array): void;
+  /** Lets go of it. A second call does nothing. */
+  close(): void;
+}
+
+export interface WindowRequest {
+  /** The file; it may be closed as soon as the window is open. */
+  readonly fd: Fd;
+  /** Offset in the file: bytes. For `mapFile` a multiple of the page size. */
+  readonly offset: bigint;
+  /** Bytes, at least 1. */
+  readonly length: number;
+  readonly writable: boolean;
+  /** What the memory is, for messages: `guest ram of vm 1`. */
+  readonly label: string;
+  /**
+   * Files of huge pages can kill whoever maps them: a peer that punches a hole, and an empty pool. `trust` maps them all
+   * the same, for a peer who is known not to. Default: refuse.
+   */
+  readonly hugePages?: 'refuse' | 'trust';
+  /** Bytes in one raw view, a multiple of the page size, at most 1 GiB, which is the default. */
+  readonly windowSize?: number;
+}
+
+/** Looks at everything before anything is opened. @throws SysError SYS_BAD_ARGUMENT, SYS_NOT_MEMORY, SYS_BEYOND_FILE (all EINVAL). */
+export function checkWindow(request: WindowRequest): void {
+  const { fd, offset, length, label } = request;
+  checkOffset('open memory', 'the offset', offset);
+  checkWhole('open memory', 'the length', length, [1, MAX_MAPPING]);
+  const facts = fd.stat();
+  if (facts.kind !== 'file') throw sysErrors.SYS_NOT_MEMORY({ label, problem: `the fd is a ${facts.kind}` });
+  if (facts.filesystem === FILESYSTEM.FUSE) {
+    throw sysErrors.SYS_NOT_MEMORY({ label, problem: 'it lies on FUSE, whose server could make us wait for ever' });
+  }
+  if (offset + BigInt(length) > facts.size) {
+    throw sysErrors.SYS_BEYOND_FILE({ label, offset, length, size: facts.size });
+  }
+}
