@@ -19,6 +19,7 @@ const harness = (name: string, options: Type1Options = {}): IommuBackendHarness 
     'lazy-map',
     'dma-rw',
     'dirty',
+    'domains',
   ]),
   leak: { name: 'TYPE1_PIN_LEAK', rounds: MAX_ROUNDS },
 });

@@ -4,7 +4,7 @@ export { createSpaprTceDriver, type SpaprTceOptions, spaprTce } from './driver.j
 export { tceErrors } from './errors.js';
 export * from './hardware.js';
 export { PowerGroup } from './platform/group.js';
-export { PowerPlatform, type PowerPlatformOptions } from './platform/platform.js';
+export { PowerPlatform, type PowerPlatformOptions, powerTables } from './platform/platform.js';
 export { type KernelProfile, PROFILES, type Profile, QUIRKS, type Quirk, quirksOf } from './quirks.js';
 export type { BackingShift } from './regions.js';
 export * from './requests.js';

@@ -83,6 +83,7 @@ const capabilities: IommuBackendHarness['capabilities'] = new Set([
   'lazy-map',
   'dma-rw',
   'dirty',
+  'domains',
 ]);
 
 function harnessOf(mutate: (backend: IommuBackend) => IommuBackend): IommuBackendHarness {

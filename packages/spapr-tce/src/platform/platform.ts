@@ -1,5 +1,5 @@
-import type { BackendGroup, HostMemory } from '@pinion/core';
-import type { TceTableGroup } from '../hardware.js';
+import type { HostMemory } from '@pinion/core';
+import type { FindTableGroup } from '../hardware.js';
 import { type BridgeAbout, PowernvBridge, PseriesBridge } from './bridge.js';
 import { PowerGroup } from './group.js';
 
@@ -11,6 +11,9 @@ export interface PowerPlatformOptions {
    */
   readonly kind?: 'pseries' | 'powernv';
 }
+
+/** The tables behind a group of any POWER machine in software; undefined for groups of other hardware. */
+export const powerTables: FindTableGroup = ({ iommu }) => (iommu instanceof PowerGroup ? iommu.bridge : undefined);
 
 /** A POWER machine in software: bridges with TCE tables, and the groups behind them. */
 export class PowerPlatform {
@@ -32,7 +35,6 @@ export class PowerPlatform {
     return new PowerGroup(id, bridge, this.#memory);
   }
 
-  /** The tables behind a group, for the backend's option `hardware`; undefined for groups of other hardware. */
-  readonly tableGroup = ({ iommu }: BackendGroup): TceTableGroup | undefined =>
-    iommu instanceof PowerGroup ? iommu.bridge : undefined;
+  /** The tables behind a group, for the backend's option `hardware`. */
+  readonly tableGroup: FindTableGroup = powerTables;
 }

@@ -1,4 +1,4 @@
-import type { HostMemory, IommuGroup, Plugin } from '@pinion/core';
+import type { Container, HostMemory, IommuGroup, Plugin } from '@pinion/core';
 import type { ConformanceCase, Declares } from './suite.js';
 import { inWorld, type World } from './world.js';
 
@@ -11,7 +11,11 @@ import { inWorld, type World } from './world.js';
  * - `refuses-bisect`: an unmap that cuts a mapping is EINVAL;
  * - `lazy-map`: mapping without an IOMMU behind it touches no page;
  * - `dma-rw`: copies through the mappings;
- * - `dirty`: dirty tracking.
+ * - `dirty`: dirty tracking;
+ * - `domains`: `groupDomain` gives the I/O page tables behind a group;
+ * - `replaces`: a mapping over another takes its place;
+ * - `unmaps-parts`: any part of a mapping can be unmapped;
+ * - `refuses-mediated`: groups of mediated devices are EINVAL, because nobody could pin for them.
  */
 export type BackendCapability =
   | 'pins'
@@ -21,7 +25,11 @@ export type BackendCapability =
   | 'refuses-bisect'
   | 'lazy-map'
   | 'dma-rw'
-  | 'dirty';
+  | 'dirty'
+  | 'domains'
+  | 'replaces'
+  | 'unmaps-parts'
+  | 'refuses-mediated';
 
 /** One backend, as the suite sees it. */
 export interface IommuBackendHarness extends Declares {
@@ -33,6 +41,10 @@ export interface IommuBackendHarness extends Declares {
   /** Makes a passthrough group over this memory; needed for the capability `passthrough`. */
   passthrough?(memory: HostMemory): IommuGroup;
   readonly capabilities: ReadonlySet<BackendCapability>;
+  /** What a container needs once its IOMMU was set, before anything can be mapped (sPAPR v1: enable). */
+  ready?(container: Container): void;
+  /** What memory needs before it is mapped (sPAPR v2: registration); called before every map of a case. Bytes. */
+  share?(container: Container, memory: { readonly vaddr: bigint; readonly size: bigint }): void;
   /** The error of a mapping whose pins never go: its name, and the rounds of callbacks before it. */
   readonly leak: { readonly name: string; readonly rounds: number };
 }
@@ -56,6 +68,8 @@ function partsOf(harness: IommuBackendHarness, options: { readonly lockPages?: n
     backend: harness.backend(),
     iommuType: harness.iommuType,
     passthrough: harness.passthrough?.bind(harness),
+    ready: harness.ready?.bind(harness),
+    share: harness.share?.bind(harness),
     ...options,
   };
 }

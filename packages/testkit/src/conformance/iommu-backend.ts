@@ -6,6 +6,7 @@ import { hotPlugCases } from './backend-hot-plug.js';
 import { lifecycleCases } from './backend-lifecycle.js';
 import { mappingCases } from './backend-mapping.js';
 import { misbehaviourCases } from './backend-misbehaviour.js';
+import { passthroughCases } from './backend-passthrough.js';
 import { pinCases } from './backend-pins.js';
 import { type CaseOutcome, describeCases, runCases } from './suite.js';
 
@@ -18,6 +19,7 @@ export const iommuBackendCases: readonly BackendCase[] = [
   ...misbehaviourCases,
   ...accountingCases,
   ...hotPlugCases,
+  ...passthroughCases,
   ...copyingCases,
 ];
 

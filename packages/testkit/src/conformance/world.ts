@@ -34,6 +34,10 @@ export interface WorldParts {
   /** The argument of SET_IOMMU. */
   readonly iommuType: number;
   readonly passthrough?: ((memory: HostMemory) => IommuGroup) | undefined;
+  readonly ready?: ((container: Container) => void) | undefined;
+  readonly share?:
+    | ((container: Container, memory: { readonly vaddr: bigint; readonly size: bigint }) => void)
+    | undefined;
   /** More plugins, and whose devices are tested. */
   readonly plugins?: readonly Plugin[];
   /** RLIMIT_MEMLOCK of the process in pages, without CAP_IPC_LOCK; default: no limit. */
@@ -104,6 +108,7 @@ export class World {
 
   /** Maps `pages` pages at frame `first` to new memory, or to `vaddr`. @returns the vaddr. */
   map(first: number, pages: number, vaddr = this.memory(pages), prot: Prot = PROT_RW): bigint {
+    this.#parts.share?.(this.container, { vaddr, size: pagesToBytes(pages) });
     this.container.mapDma({ iova: frameAddress(first), size: pagesToBytes(pages), vaddr, prot });
     return vaddr;
   }
@@ -185,7 +190,9 @@ export class World {
   }
 
   #setIommu(): void {
-    if (this.container.backend === undefined) this.container.setIommu(this.#parts.iommuType);
+    if (this.container.backend !== undefined) return;
+    this.container.setIommu(this.#parts.iommuType);
+    this.#parts.ready?.(this.container);
   }
 }
 
