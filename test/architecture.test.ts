@@ -12,6 +12,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[] | 'anything'>> = {
   'spapr-tce': ['core'],
   noiommu: ['core'],
   iommu: ['core'],
+  pci: ['core'],
   dma: ['core'],
   gem: ['core', 'dma'],
   gvt: ['core'],
