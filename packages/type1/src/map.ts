@@ -13,7 +13,7 @@ import { type1Errors } from './errors.js';
 import { rangesAllow } from './iova-ranges.js';
 import { Mapping } from './mapping.js';
 import { pinAndMap } from './page-runs.js';
-import { removeMapping } from './remove.js';
+import { takeOut } from './remove.js';
 import { checkNumbers, framesOf, misaligned, wrapError, wraps } from './request-range.js';
 import type { Type1State } from './state.js';
 
@@ -55,8 +55,8 @@ export function map(state: Type1State, request: MapRequest, caller: Task): void 
   }
   mapping.iommuMapped = state.domains.length > 0;
   state.mappings.insert(mapping);
-  state.host.mapped(range, mapping.prot); // why: before it is perhaps taken back, which is announced too
   if (state.tracking) startTracking(state, mapping);
+  state.host.mapped(range, mapping.prot);
 }
 
 function checkRequest(state: Type1State, request: MapRequest): void {
@@ -97,7 +97,7 @@ function startTracking(state: Type1State, mapping: Mapping): void {
     mapping.dirty = new DirtyBits(bits);
     return;
   }
-  removeMapping(state, mapping);
+  takeOut(state, mapping);
   throw type1Errors.TOO_MANY_BITS({ range: { first: mapping.first, last: mapping.last } });
 }
 

@@ -27,6 +27,8 @@ export class Mapping implements FrameRange {
   oddPins: OddPins | undefined;
   /** Present while dirty pages are tracked. */
   dirty: DirtyBits | undefined;
+  /** Set once it goes: observers are told in the middle of loops over mappings, and may unmap themselves. */
+  gone = false;
 
   constructor(about: {
     first: IovaFrame;

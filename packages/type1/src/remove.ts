@@ -2,11 +2,20 @@ import type { Mapping } from './mapping.js';
 import { unmapPages } from './page-runs.js';
 import type { Type1State } from './state.js';
 
+/** Removes a mapping and tells observers. @returns its pages; 0 if it is gone already. */
+export function removeMapping(state: Type1State, mapping: Mapping): number {
+  if (mapping.gone) return 0;
+  takeOut(state, mapping);
+  state.host.unmapped(mapping);
+  return mapping.pages;
+}
+
 /**
  * Removes a mapping: out of the domains, pages back, charge settled. Pins that are left are warned about; their pages and
- * (as long as the mm lives) their charge stay. Source: vfio_remove_dma().
+ * (as long as the mm lives) their charge stay. Nobody is told. Source: vfio_remove_dma().
  */
-export function removeMapping(state: Type1State, mapping: Mapping): void {
+export function takeOut(state: Type1State, mapping: Mapping): void {
+  mapping.gone = true;
   if (mapping.pinnedPages > 0) {
     state.host.warn(
       'pins-left',
@@ -23,7 +32,6 @@ export function removeMapping(state: Type1State, mapping: Mapping): void {
   state.mappings.remove(mapping);
   state.locked.forget(mapping, mapping.lockedPages);
   mapping.mm.drop();
-  state.host.unmapped(mapping);
 }
 
 /** Nobody is left to use them. No callbacks: devices closed before. Source: vfio_iommu_unmap_unpin_all(). */

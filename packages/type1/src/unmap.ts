@@ -112,8 +112,7 @@ function removeUnpinned(
       copyBits(state, mapping, { data: request.bitmap.data, base: frames.first });
     }
     const following = state.mappings.nextInside(mapping, frames);
-    removeMapping(state, mapping);
-    progress.pages += mapping.pages;
+    progress.pages += removeMapping(state, mapping);
     mapping = following;
   }
   return mapping;
