@@ -1,5 +1,6 @@
 import { type DmaApi, PAGE_SIZE } from '@pinion/core';
 import { ccwErrors } from './errors.js';
+import type { CcwQuirk } from './quirks.js';
 import { CCW_SIZE, type Ccw, decodeCcw, decodeCcw0, isChained, isTic, ORB, type Orb } from './wire.js';
 
 /** CCWs that follow each other in memory. `head`: guest address of the first, 31 bits. */
@@ -27,9 +28,11 @@ const lastAddress = (head: number, length: number): number => head + (length - 1
  * @throws PinionError CCW_CHAIN_TOO_LONG, CCW_TOO_MANY_CHAINS (both EINVAL) and whatever `dma.read` throws for CCWs
  * that are not mapped. Source: cp_init(), ccwchain_handle_ccw(), ccwchain_loop_tic().
  */
-export function readChains(dma: DmaApi, orb: Orb): readonly Chain[] {
+export function readChains(dma: DmaApi, orb: Orb, quirks: ReadonlySet<CcwQuirk> = new Set()): readonly Chain[] {
   const decode = (orb.word1 & ORB.FORMAT1) !== 0 ? decodeCcw : decodeCcw0;
-  const first = readChain(dma, orb.cpa, decode);
+  const whole = quirks.has('whole-chain-reads');
+  const copy = (head: number): Chain => readChain(new ChainCopy(dma, head, whole), head, decode);
+  const first = copy(orb.cpa);
   const chains = [first];
   const walks = [targetsOf(first)];
   for (let walk = walks.at(-1); walk !== undefined; walk = walks.at(-1)) {
@@ -37,7 +40,7 @@ export function readChains(dma: DmaApi, orb: Orb): readonly Chain[] {
     if (target.done) walks.pop();
     else if (!chains.some((chain) => inChain(chain, target.value))) {
       if (chains.length === CHAINS_MAX) throw ccwErrors.TOO_MANY_CHAINS({ cpa: orb.cpa, limit: CHAINS_MAX });
-      const chain = readChain(dma, target.value, decode);
+      const chain = copy(target.value);
       chains.push(chain);
       walks.push(targetsOf(chain));
     }
@@ -53,8 +56,7 @@ function* targetsOf(chain: Chain): Generator<number, undefined> {
  * The length rule of ccwchain_calc_length(): a TIC back into its own chain does not end it, a status modifier may
  * skip it.
  */
-function readChain(dma: DmaApi, head: number, decode: (bytes: Uint8Array) => Ccw): Chain {
-  const copy = new ChainCopy(dma, head);
+function readChain(copy: ChainCopy, head: number, decode: (bytes: Uint8Array) => Ccw): Chain {
   const ccws: Ccw[] = [];
   for (let more = true; more; ) {
     if (ccws.length === CHAIN_MAX) throw ccwErrors.CHAIN_TOO_LONG({ head, limit: CHAIN_MAX });
@@ -66,16 +68,18 @@ function readChain(dma: DmaApi, head: number, decode: (bytes: Uint8Array) => Ccw
   return { head, ccws };
 }
 
-/** Guest memory from `head` on, copied one page at a time as far as somebody looks. */
+/** Guest memory from `head` on, copied one page at a time as far as somebody looks; `whole`: all at the first look. */
 class ChainCopy {
   readonly #dma: DmaApi;
   readonly #head: number;
   readonly #bytes = new Uint8Array(CHAIN_MAX * CCW_SIZE);
+  readonly #whole: boolean;
   #filled = 0;
 
-  constructor(dma: DmaApi, head: number) {
+  constructor(dma: DmaApi, head: number, whole: boolean) {
     this.#dma = dma;
     this.#head = head;
+    this.#whole = whole;
   }
 
   bytesOf(index: number): Uint8Array {
@@ -86,7 +90,7 @@ class ChainCopy {
 
   #fillPage(): void {
     const address = this.#head + this.#filled;
-    const inPage = PAGE_SIZE - (address % PAGE_SIZE);
+    const inPage = this.#whole ? this.#bytes.length : PAGE_SIZE - (address % PAGE_SIZE);
     const piece = this.#bytes.subarray(this.#filled, Math.min(this.#filled + inPage, this.#bytes.length));
     this.#dma.read(BigInt(address), piece);
     this.#filled += piece.length;

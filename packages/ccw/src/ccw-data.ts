@@ -1,20 +1,19 @@
-import {
-  type FrameRange,
-  iovaFrame,
-  PAGE_SIZE,
-  type PinApi,
-  type PinnedPages,
-  PROT_RW,
-  pageOffset,
-  rangesOverlap,
-} from '@pinion/core';
+import { type FrameRange, frameCount, PAGE_SIZE, type PinApi, pageOffset, rangesOverlap } from '@pinion/core';
 import type { IdalFormat } from './idal.js';
+import { type PinnedRun, pinBytes, pinPages } from './pinned-run.js';
 
 /** Bytes of one pin: `offset` and `length` in bytes, counted from the first pinned page's start. */
 export interface DataSpan {
-  readonly pages: PinnedPages;
+  readonly pages: PinnedRun;
   readonly offset: number;
   readonly length: number;
+}
+
+/** `count`: bytes of data, at least 1; `unaligned`: pins are taken by byte address. */
+export interface DataShape {
+  readonly count: number;
+  readonly format: IdalFormat;
+  readonly unaligned?: boolean;
 }
 
 const PAGE = BigInt(PAGE_SIZE);
@@ -28,44 +27,36 @@ export class CcwData {
   readonly spans: readonly DataSpan[];
   /** A word after the first is not on a block border: the channel stops there with a program check. */
   readonly broken: boolean;
-  readonly #pins: readonly PinnedPages[];
+  readonly #pins: readonly PinnedRun[];
+  readonly #words: readonly bigint[];
 
-  private constructor(pins: readonly PinnedPages[], spans: readonly DataSpan[], broken: boolean) {
+  private constructor(pins: readonly PinnedRun[], words: readonly bigint[], data: DataShape) {
     this.#pins = pins;
+    this.#words = words;
+    const { spans, broken } = layOut(pins, words, data);
     this.spans = spans;
     this.broken = broken;
   }
 
   /**
    * Pins the pages of `words` for reading and writing, all or nothing: what failed at run k gave back the k-1 before
-   * it. `count`: bytes of data, at least 1. @throws whatever `pins.pin` throws.
+   * it. @throws whatever `pins.pin` throws.
    */
-  static pin(pins: PinApi, words: readonly bigint[], data: { count: number; format: IdalFormat }): CcwData {
-    const runs = runsOf(words, data.format.block);
-    const held: PinnedPages[] = [];
+  static pin(pins: PinApi, words: readonly bigint[], data: DataShape): CcwData {
+    const pinRun = data.unaligned === true ? pinBytes : pinPages;
+    const held: PinnedRun[] = [];
     try {
-      for (const run of runs) held.push(pins.pin(iovaFrame(run[0] ?? 0n), run.length, PROT_RW));
+      for (const run of runsOf(words, data.format.block)) held.push(pinRun(pins, run[0] ?? 0n, run.length));
     } catch (failure) {
       for (const pages of held) pages.unpin();
       throw failure;
     }
-    const pagesOfWord = runs.flatMap((run, at) => run.map((_, page) => ({ pages: held[at], base: page * PAGE_SIZE })));
-    const spans: DataSpan[] = [];
-    let left = data.count;
-    for (const [index, word] of words.entries()) {
-      const inBlock = Number(word % BigInt(data.format.block));
-      if (index > 0 && inBlock !== 0) return new CcwData(held, spans, true);
-      const { pages, base } = pagesOfWord[index] ?? { pages: undefined, base: 0 };
-      const length = Math.min(left, data.format.block - inBlock);
-      if (pages !== undefined) addSpan(spans, { pages, offset: base + pageOffset(word), length });
-      left -= length;
-    }
-    return new CcwData(held, spans, false);
+    return new CcwData(held, words, data);
   }
 
   /** References to pages that are held. */
   get pages(): number {
-    return this.#pins.reduce((sum, pages) => sum + (pages.range.last - pages.range.first + 1), 0);
+    return this.#pins.reduce((sum, pages) => sum + frameCount(pages.range), 0);
   }
 
   /** Whether any pinned page lies in `range`. Source: page_array_iova_pinned(). */
@@ -73,9 +64,37 @@ export class CcwData {
     return this.#pins.some((pages) => rangesOverlap(pages.range, range));
   }
 
+  /** Whether a piece of the data begins at exactly this byte. */
+  beginsAt(address: bigint): boolean {
+    return this.#words.includes(address);
+  }
+
   unpin(): void {
     for (const pages of this.#pins) pages.unpin();
   }
+}
+
+/** Which pinned bytes the words mean. */
+function layOut(
+  pins: readonly PinnedRun[],
+  words: readonly bigint[],
+  data: DataShape,
+): Pick<CcwData, 'spans' | 'broken'> {
+  const block = BigInt(data.format.block);
+  const pageOfWord = pins.flatMap((pages) =>
+    Array.from({ length: frameCount(pages.range) }, (_, page) => ({ pages, base: page * PAGE_SIZE })),
+  );
+  const spans: DataSpan[] = [];
+  let left = data.count;
+  for (const [index, word] of words.entries()) {
+    const inBlock = Number(word % block);
+    if (index > 0 && inBlock !== 0) return { spans, broken: true };
+    const at = pageOfWord[index];
+    const length = Math.min(left, data.format.block - inBlock);
+    if (at !== undefined) addSpan(spans, { pages: at.pages, offset: at.base + pageOffset(word), length });
+    left -= length;
+  }
+  return { spans, broken: false };
 }
 
 /** Splits a list into runs of words that one pin covers. */

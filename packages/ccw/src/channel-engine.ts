@@ -16,6 +16,9 @@ const ENDS_CHAIN =
   DEVICE_STATUS.ATTENTION | DEVICE_STATUS.BUSY | DEVICE_STATUS.UNIT_CHECK | DEVICE_STATUS.UNIT_EXCEPTION;
 const INVALID_ADDRESS = 0x8000_0000;
 
+/** `pending`: nothing of the program ran; `suspended`: it waits for a resume. In neither does anybody touch its pages. */
+export type EnginePhase = 'pending' | 'active' | 'suspended';
+
 /** How a program ended; after a `cancelled` one only the address and the count of its IRB mean something. */
 export interface ProgramEnd {
   readonly cancelled: boolean;
@@ -40,11 +43,12 @@ export class ChannelEngine {
   #address: number;
   #steps = 0;
   #cancelled = false;
+  #phase: EnginePhase = 'pending';
   #wake: () => void = () => {};
 
   constructor(request: EngineRequest) {
     this.#request = request;
-    this.#address = request.program.orb.cpa;
+    this.#address = request.program.hostOrb(0, 0).cpa;
   }
 
   /**
@@ -53,13 +57,14 @@ export class ChannelEngine {
    */
   async run(): Promise<ProgramEnd> {
     await Promise.resolve();
-    this.#request.unit.begin();
+    if (!this.#cancelled) this.#request.unit.begin();
     for (;;) {
       if (this.#cancelled) return this.#end({ count: 0 });
+      this.#phase = 'active';
       const ccw = this.#fetch();
       if (ccw === undefined || !isCommand(ccw.ccw.command)) return this.#check(CHANNEL_STATUS.PROGRAM_CHECK);
-      if ((ccw.ccw.flags & CCW_FLAG.SUSPEND) !== 0) return this.#suspend(ccw);
-      const end = await this.#execute(ccw);
+      const suspends = (ccw.ccw.flags & CCW_FLAG.SUSPEND) !== 0;
+      const end = (suspends ? await this.#suspend(ccw) : undefined) ?? (await this.#execute(ccw));
       if (end !== undefined) return end;
     }
   }
@@ -70,6 +75,18 @@ export class ChannelEngine {
     this.#wake();
   }
 
+  get phase(): EnginePhase {
+    return this.#phase;
+  }
+
+  /** A suspended program goes on with the CCW that it stopped at. @returns false if the program is not suspended. */
+  resume(): boolean {
+    if (this.#phase !== 'suspended') return false;
+    this.#phase = 'active';
+    this.#wake();
+    return true;
+  }
+
   /** Takes the next CCW, through at most one TIC. @returns undefined for a program check at `#address`. */
   #fetch(): PreparedCcw | undefined {
     const found = this.#follow(this.#next);
@@ -77,14 +94,14 @@ export class ChannelEngine {
     if (!tic) return found;
     if (found.ccw.flags !== 0 || found.ccw.count !== 0) return undefined;
     const target = this.#request.program.find(found.ccw.address);
-    this.#address = found.ccw.address;
+    this.#address = this.#request.program.toHost(found.ccw.address) ?? this.#address;
     const next = target === undefined ? undefined : this.#follow(target);
     return next === undefined || isTic(next.ccw) ? undefined : next;
   }
 
   #follow(position: Position): PreparedCcw | undefined {
     const found = this.#request.program.at(position);
-    this.#address = found?.guestAddress ?? this.#address + CCW_SIZE;
+    this.#address = found?.address ?? this.#address + CCW_SIZE;
     this.#next = { chain: position.chain, index: position.index + 1 };
     this.#steps += 1;
     return this.#steps > STEPS_MAX || found === undefined || !isValid(found) ? undefined : found;
@@ -98,13 +115,14 @@ export class ChannelEngine {
     return next;
   }
 
-  /** Without ORB.S nothing may suspend; with it the program waits for whoever ends it. No interruption tells. */
-  async #suspend(at: PreparedCcw): Promise<ProgramEnd> {
+  /** Without ORB.S nothing may suspend; with it the program waits for whoever ends or resumes it. No interruption tells. */
+  async #suspend(at: PreparedCcw): Promise<ProgramEnd | undefined> {
     if ((this.#request.program.orb.word1 & ORB.SUSPEND) === 0) return this.#check(CHANNEL_STATUS.PROGRAM_CHECK);
+    this.#phase = 'suspended';
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });
-    return this.#end({ count: at.ccw.count });
+    return this.#cancelled ? this.#end({ count: at.ccw.count }) : undefined;
   }
 
   /** @returns how the program ended, undefined if it goes on. */
@@ -156,7 +174,7 @@ export class ChannelEngine {
     const control = SCSW.START | SCSW.SUBCHANNEL_ACTIVE | SCSW.DEVICE_ACTIVE | SCSW.INTERMEDIATE | SCSW.PENDING;
     this.#request.intermediate({
       word0: SCSW.FORMAT1 | control,
-      cpa: at.guestAddress + CCW_SIZE,
+      cpa: at.address + CCW_SIZE,
       deviceStatus: 0,
       channelStatus: CHANNEL_STATUS.PCI,
       count: 0,

@@ -7,89 +7,83 @@ import {
   type PinningDeviceOps,
   type RegionInfo,
 } from '@pinion/core';
-import { ChannelEngine, type ProgramEnd } from './channel-engine.js';
-import { ChannelProgram } from './channel-program.js';
-import type { ControlUnit } from './control-unit.js';
 import { ccwErrors } from './errors.js';
+import { type IrqSet, IrqTriggers, type Trigger } from './irq-triggers.js';
 import type { CcwQuirk } from './quirks.js';
+import { ReportQueue } from './report-queue.js';
+import { type CcwState, type PathEvent, StateMachine } from './state-machine.js';
+import type { Subchannel } from './subchannel.js';
 import {
   ASYNC_COMMAND,
   ASYNC_REGION,
   CCW_IRQ,
+  CRW,
+  CRW_REGION,
   decodeIrb,
   decodeOrb,
-  encodeIrb,
   encodeOrb,
   IO_REGION,
   type Irb,
-  ORB,
   type Orb,
+  SCHIB_REGION,
   SCSW,
 } from './wire.js';
 
-/** Source: enum vfio_ccw_state. */
-export type CcwState = 'not-oper' | 'standby' | 'idle' | 'cp-processing' | 'cp-pending';
-
-/** What a driver's options mean for one device. */
+/** What a driver's options mean for one device. `lost`: the subchannel went; whoever owns the device should remove it. */
 export interface CcwDeviceOptions {
-  readonly unit: ControlUnit;
+  readonly subchannel: Subchannel;
   readonly quirks: ReadonlySet<CcwQuirk>;
   readonly reportLost: boolean;
+  readonly lost: () => void;
 }
-
-/** A program in flight. `done` settles when its pages are given back and its end was told. */
-interface Run {
-  readonly program: ChannelProgram;
-  readonly engine: ChannelEngine;
-  readonly done: Promise<void>;
-}
-
-/** Who ends a program early: the guest, a reset or close, or an unmapping. */
-type Stop = 'halt' | 'clear' | 'reset' | 'unmap';
-
-const STOP_FUNCTION = { halt: SCSW.HALT, clear: SCSW.CLEAR, unmap: SCSW.CLEAR } as const;
 
 /** Every 10th request for the device is worth a line in the log. Source: vfio_ccw_mdev_request(). */
 const REQUEST_LOG_INTERVAL = 10;
+/** The only channel path is mask bit 80; its identifier is 0. */
+const PATH_MASK = 0x80;
 
 const REGIONS: readonly RegionInfo[] = [
   { index: IO_REGION.index, name: 'io', size: IO_REGION.size, readable: true, writable: true },
   { index: ASYNC_REGION.index, name: 'async-command', size: ASYNC_REGION.size, readable: true, writable: true },
+  { index: SCHIB_REGION.index, name: 'schib', size: SCHIB_REGION.size, readable: true, writable: false },
+  { index: CRW_REGION.index, name: 'crw', size: CRW_REGION.size, readable: true, writable: false },
 ];
 const IRQS: readonly IrqInfo[] = [
   { index: CCW_IRQ.IO, name: 'io', count: 1 },
+  { index: CCW_IRQ.CRW, name: 'crw', count: 1 },
   { index: CCW_IRQ.REQUEST, name: 'request', count: 1 },
 ];
 
+/** Moves the caller's bytes; false if its buffer cannot be reached. */
+export type CopyBytes = (bytes: Uint8Array) => boolean;
+
 /**
- * One subchannel with its control unit. A guest's start is a write of region 0 (or `start`): the program is copied,
- * its data pages are pinned, and it runs when the write has returned; its end is an IRB in region 0 and interrupt 0.
- * Its pages are pinned for exactly that long. Source: vfio_ccw_fsm.c, vfio_ccw_ops.c; recorded answers of Linux 6.12.
- *
- * | state | start | halt, clear |
- * |---|---|---|
- * | not-oper, standby | EIO | EIO |
- * | idle | runs | interrupt |
- * | cp-processing (inside a start) | EAGAIN | EAGAIN |
- * | cp-pending | EBUSY | ends the program, then interrupt |
+ * One subchannel as a VFIO device. A guest's start is a write of region 0 (or `start`): the program is copied, its data
+ * pages are pinned, and it runs when the write has returned; its end is an IRB in region 0 and interrupt 0. Its pages
+ * are pinned for exactly that long. States and events: see `StateMachine`.
+ * Source: vfio_ccw_ops.c, vfio_ccw_async.c, vfio_ccw_chp.c; recorded answers of Linux 6.12.
  */
 export class CcwDevice implements PinningDeviceOps {
   readonly regions = REGIONS;
   readonly irqs = IRQS;
   readonly #context: PinningDeviceContext;
   readonly #options: CcwDeviceOptions;
+  readonly #machine: StateMachine;
   readonly #io = new Uint8Array(IO_REGION.size);
   readonly #async = new Uint8Array(ASYNC_REGION.size);
-  /** Ranges that are being unmapped right now: no new program may pin there. */
-  readonly #leaving = new Set<FrameRange>();
-  #state: CcwState = 'standby';
-  #run: Run | undefined;
-  #stop: Stop | undefined;
+  readonly #reports = new ReportQueue();
+  readonly #triggers: IrqTriggers;
+  /** Somebody is inside a write. */
+  #busy = false;
   #sink: IrqSink | undefined;
 
   constructor(context: PinningDeviceContext, options: CcwDeviceOptions) {
     this.#context = context;
     this.#options = options;
+    this.#triggers = new IrqTriggers(options.quirks.has('irq-count-ignored'));
+    const { subchannel, quirks, reportLost, lost } = options;
+    const present = (irb: Uint8Array): void => this.#present(irb);
+    this.#machine = new StateMachine({ context, subchannel, quirks, reportLost, present, lost });
   }
 
   get name(): string {
@@ -97,12 +91,12 @@ export class CcwDevice implements PinningDeviceOps {
   }
 
   get state(): CcwState {
-    return this.#state;
+    return this.#machine.state;
   }
 
   /** Page references the program in flight holds. */
   get pinnedPages(): number {
-    return this.#run?.program.pages ?? 0;
+    return this.#machine.pinnedPages;
   }
 
   /** The IRB of the last interrupt (or what was last written there). */
@@ -110,11 +104,16 @@ export class CcwDevice implements PinningDeviceOps {
     return decodeIrb(this.#io.subarray(IO_REGION.irb));
   }
 
+  /** Paths that a start without a path mask uses, and paths that the operator allows; one bit each. */
+  get paths(): { readonly usable: number; readonly allowed: number } {
+    return this.#machine.paths;
+  }
+
   /**
    * Settles when the program that is in flight now, if any, has ended: its pages are given back and its end was told.
    */
-  async whenIdle(): Promise<void> {
-    await this.#run?.done;
+  whenIdle(): Promise<void> {
+    return this.#machine.whenIdle();
   }
 
   // --- what a guest asks for
@@ -125,7 +124,7 @@ export class CcwDevice implements PinningDeviceOps {
    * the negative errno.
    * @throws PinionError CCW_NOT_OPERATIONAL (EIO), CCW_PROCESSING, CCW_RANGE_LEAVING (EAGAIN), CCW_PENDING,
    * CCW_FUNCTION_BUSY (EBUSY), CCW_TRANSPORT_MODE (EOPNOTSUPP), CCW_BAD_ORB (EIO), CCW_CHAIN_TOO_LONG,
-   * CCW_TOO_MANY_CHAINS (EINVAL), and those of the pin and DMA APIs.
+   * CCW_TOO_MANY_CHAINS (EINVAL), CCW_SUBCHANNEL_GONE (ENODEV), CCW_PATH_LOST (EACCES), and those of the pin and DMA APIs.
    */
   start(orb: Orb): void {
     this.#io.set(encodeOrb(orb), IO_REGION.orb);
@@ -135,33 +134,76 @@ export class CcwDevice implements PinningDeviceOps {
 
   /** HSCH: ends the program in flight, if any; an interrupt with the halt function follows when it no longer touches
    * memory.
-   *  @throws PinionError CCW_NOT_OPERATIONAL (EIO), CCW_PROCESSING (EAGAIN), CCW_FUNCTION_BUSY (EBUSY). */
+   *  @throws PinionError CCW_NOT_OPERATIONAL (EIO), CCW_PROCESSING (EAGAIN), CCW_FUNCTION_BUSY (EBUSY),
+   *  CCW_SUBCHANNEL_GONE (ENODEV). */
   halt(): void {
-    this.#asyncCommand(ASYNC_COMMAND.HALT);
+    setWord(this.#async, ASYNC_REGION.command, ASYNC_COMMAND.HALT);
+    this.#asyncRequest();
   }
 
   /** CSCH: the same with the clear function; takes precedence over a halt that has not ended. */
   clear(): void {
-    this.#asyncCommand(ASYNC_COMMAND.CLEAR);
+    setWord(this.#async, ASYNC_REGION.command, ASYNC_COMMAND.CLEAR);
+    this.#asyncRequest();
   }
 
-  /** @throws PinionError CCW_BAD_REGION (EINVAL). */
+  /** RSCH, which no region of vfio-ccw can ask for: a suspended program goes on. @returns whether there was one. */
+  resume(): boolean {
+    return this.#options.subchannel.resume?.() ?? false;
+  }
+
+  /** STSCH: the 52 bytes of region 2. @throws PinionError CCW_SUBCHANNEL_GONE (ENODEV). */
+  schib(): Uint8Array {
+    const status = this.#options.subchannel.stsch();
+    if (status === undefined) throw ccwErrors.SUBCHANNEL_GONE({ device: this.name, instruction: 'STSCH' });
+    return status.schib;
+  }
+
+  /**
+   * Reading region 3 takes the oldest report off the queue; if more are left, interrupt 1 comes again.
+   * @throws PinionError CCW_BAD_REGION (EINVAL), CCW_SUBCHANNEL_GONE (ENODEV).
+   */
   readRegion(index: number, offset: number, bytes: Uint8Array): void {
-    bytes.set(this.#region(index, offset, bytes.length).subarray(offset, offset + bytes.length));
+    this.#read({ index, offset, length: bytes.length }, (source) => {
+      bytes.set(source);
+      return true;
+    });
   }
 
   /**
    * Stores the bytes, also of a request that then fails, and acts on the region's whole content, as Linux does: a
    * partial write starts what the ORB and the START bit say by then. Without START, HALT or CLEAR in the SCSW nothing
    * is started, and unlike in Linux an old return code is not reported again.
-   * @throws PinionError CCW_BAD_REGION (EINVAL), CCW_USE_ASYNC_REGION (EOPNOTSUPP), CCW_BAD_COMMAND (EINVAL), and
-   * what `start` and `halt` throw.
+   * @throws PinionError CCW_BAD_REGION (EINVAL), CCW_READ_ONLY_REGION (EINVAL), CCW_REGION_BUSY (EAGAIN),
+   * CCW_USE_ASYNC_REGION (EOPNOTSUPP), CCW_BAD_COMMAND (EINVAL), and what `start` and `halt` throw.
    */
   writeRegion(index: number, offset: number, bytes: Uint8Array): void {
-    const region = this.#region(index, offset, bytes.length);
-    region.set(bytes, offset);
-    if (region === this.#io) this.#ioRequest();
-    else this.#asyncRequest();
+    const code = this.#write({ index, offset, length: bytes.length }, (target) => {
+      target.set(bytes);
+      return true;
+    });
+    if (code < 0) throw ccwErrors.STALE_CODE({ device: this.name, code });
+  }
+
+  /**
+   * pread(2) of a region. `copy` gets the bytes. @returns the number of bytes, or a negative errno: as `readRegion`
+   * throws, and EFAULT.
+   */
+  pread(access: RegionAccess, copy: CopyBytes): number {
+    return this.#answered(() => {
+      this.#read(access, copy);
+      return access.length;
+    });
+  }
+
+  /** pwrite(2) of a region. `copy` fills the bytes, and may run long. @returns as `pread`, as `writeRegion` throws. */
+  pwrite(access: RegionAccess, copy: CopyBytes): number {
+    return this.#answered(() => this.#write(access, copy));
+  }
+
+  /** VFIO_DEVICE_SET_IRQS. @throws as `IrqTriggers.set`. */
+  setIrqs(request: IrqSet, open: (descriptor: number) => Trigger): void {
+    this.#triggers.set(request, open);
   }
 
   // --- duties towards core
@@ -172,26 +214,27 @@ export class CcwDevice implements PinningDeviceOps {
 
   /** @throws PinionError CCW_LOST (EINVAL). */
   open(): void {
-    if (this.#state === 'not-oper') throw ccwErrors.LOST({ device: this.name });
-    this.#options.unit.reset();
-    this.#state = 'idle';
+    this.#options.subchannel.resetUnit?.();
+    this.#machine.open();
+    this.#checkKept();
   }
 
-  /** Ends the program in flight without an interrupt; regions keep their content. */
-  async close(): Promise<void> {
-    await this.#quiesce('reset');
-    if (this.#state !== 'not-oper') this.#state = 'standby';
+  /** Ends the program in flight without an interrupt; regions keep their content. @throws PinionError CCW_STUCK (EIO). */
+  close(): Promise<void> {
+    return this.#machine.close();
   }
 
-  /** The same, and the control unit forgets what it knew. @throws PinionError CCW_LOST (EINVAL). */
+  /** The same, and the control unit forgets what it knew. @throws PinionError CCW_LOST (EINVAL), CCW_STUCK (EIO). */
   async reset(): Promise<void> {
-    if (this.#state === 'not-oper') throw ccwErrors.LOST({ device: this.name });
-    await this.#quiesce('reset');
-    this.#options.unit.reset();
+    this.#checkKept();
+    await this.#machine.close();
+    this.#options.subchannel.resetUnit?.();
+    this.#machine.open();
+    this.#checkKept();
   }
 
   request(count: number): void {
-    if ((count - 1) % REQUEST_LOG_INTERVAL === 0)
+    if (count % REQUEST_LOG_INTERVAL === 0)
       this.#context.log.info(`${this.name}: somebody waits for this device to be closed (request ${count})`);
     this.#raise(CCW_IRQ.REQUEST);
   }
@@ -201,9 +244,24 @@ export class CcwDevice implements PinningDeviceOps {
   }
 
   /** The subchannel is lost (hot unplug): the program in flight ends without an interrupt; from now on EIO. */
-  async notOperational(): Promise<void> {
-    this.#state = 'not-oper';
-    await this.#quiesce('reset');
+  notOperational(): Promise<void> {
+    return this.#machine.notOperational();
+  }
+
+  /** Somebody looked at the subchannel: if it is gone, so is the device. Source: vfio_ccw_sch_event(). */
+  checkSubchannel(): void {
+    if (this.#options.subchannel.stsch() === undefined) void this.notOperational();
+  }
+
+  /**
+   * The channel path `path` (0 is the only one) comes or goes. `offline` and `online` queue a report in region 3, with
+   * interrupt 1; `offline` and `vary-off` halt a program in flight that uses the path. Source: vfio_ccw_chp_event().
+   */
+  pathEvent(event: PathEvent, path = 0): void {
+    if (path !== 0) return;
+    this.#machine.pathEvent(event, PATH_MASK);
+    if (event === 'online') this.#report(CRW.PATH_AVAILABLE | path);
+    if (event === 'offline') this.#report(CRW.PATH_GONE | path);
   }
 
   /**
@@ -211,187 +269,138 @@ export class CcwDevice implements PinningDeviceOps {
    * reset: its disk I/O is waited for, all its pages are given back (also those outside of the range), and the
    * subchannel is idle. No interrupt tells, as in Linux, unless the driver's `reportLost` asks for one with the clear
    * function. Otherwise nothing happens to the program. While this runs, a start that would pin inside the range gets
-   * CCW_RANGE_LEAVING. Source: vfio_ccw_dma_unmap(), threads/2022-07.
+   * CCW_RANGE_LEAVING. @throws PinionError CCW_STUCK (EIO). Source: vfio_ccw_dma_unmap(), threads/2022-07.
    */
-  async dmaUnmap(range: FrameRange): Promise<void> {
-    const watched = this.#options.quirks.has('first-iova-only') ? { first: range.first, last: range.first } : range;
-    this.#leaving.add(watched);
+  dmaUnmap(range: FrameRange): Promise<void> {
+    return this.#machine.dmaUnmap(range);
+  }
+
+  // --- regions
+
+  #read({ index, offset, length }: RegionAccess, copy: CopyBytes): void {
+    this.#checkAccess(index, offset, length);
+    const source = this.#content(index);
+    const pops = index === CRW_REGION.index && this.#options.quirks.has('crw-read-pops');
+    if (pops) this.#reports.shift();
+    const copied = copy(source.slice(offset, offset + length));
+    if (!copied) throw ccwErrors.BAD_BUFFER({ device: this.name });
+    if (index !== CRW_REGION.index) return;
+    if (!pops && offset === 0 && length >= 4) this.#reports.shift();
+    if (this.#reports.length > 0) this.#raise(CCW_IRQ.CRW);
+  }
+
+  #content(index: number): Uint8Array {
+    if (index === SCHIB_REGION.index) return this.schib();
+    if (index !== CRW_REGION.index) return index === IO_REGION.index ? this.#io : this.#async;
+    const bytes = new Uint8Array(CRW_REGION.size);
+    setWord(bytes, CRW_REGION.word, this.#reports.oldest);
+    return bytes;
+  }
+
+  /** @returns what pwrite(2) would. */
+  #write({ index, offset, length }: RegionAccess, copy: CopyBytes): number {
+    this.#checkAccess(index, offset, length);
+    if (index > ASYNC_REGION.index) throw ccwErrors.READ_ONLY_REGION({ device: this.name, index });
+    if (this.#busy) throw ccwErrors.REGION_BUSY({ device: this.name });
+    this.#busy = true;
     try {
-      await this.#prepared();
-      while (this.#run?.program.overlaps(watched) === true) await this.#quiesce('unmap');
+      this.#fill(index === IO_REGION.index ? this.#io : this.#async, { offset, length, copy });
+      const code = index === IO_REGION.index ? this.#ioRequest() : this.#asyncRequest();
+      return code === 0 ? length : code;
     } finally {
-      this.#leaving.delete(watched);
+      this.#busy = false;
     }
   }
 
-  // --- the state machine
+  #fill(region: Uint8Array, what: { offset: number; length: number; copy: CopyBytes }): void {
+    const bytes = region.slice(what.offset, what.offset + what.length);
+    const copied = what.copy(bytes);
+    if (copied) {
+      region.set(bytes, what.offset);
+      return;
+    }
+    if (this.#options.quirks.has('failed-copy-clears')) region.fill(0, what.offset, what.offset + what.length);
+    throw ccwErrors.BAD_BUFFER({ device: this.name });
+  }
 
-  #ioRequest(): void {
-    this.#answer(this.#io, IO_REGION.returnCode, () => {
-      this.#checkReady();
-      if (this.#run !== undefined) throw ccwErrors.PENDING({ device: this.name, cpa: this.#run.program.orb.cpa });
+  /** @returns a stale return code, else 0. */
+  #ioRequest(): number {
+    return this.#answer(this.#io, IO_REGION.returnCode, () => {
       const wanted = getWord(this.#io, IO_REGION.scsw);
-      if ((wanted & SCSW.START) !== 0) this.#ssch(decodeOrb(this.#io.subarray(IO_REGION.orb)));
-      else if ((wanted & (SCSW.HALT | SCSW.CLEAR)) !== 0) throw ccwErrors.USE_ASYNC_REGION({ device: this.name });
+      if ((wanted & SCSW.START) !== 0) {
+        this.#machine.start(decodeOrb(this.#io.subarray(IO_REGION.orb)));
+        return 0;
+      }
+      this.#machine.checkStart();
+      if ((wanted & (SCSW.HALT | SCSW.CLEAR)) !== 0) throw ccwErrors.USE_ASYNC_REGION({ device: this.name });
+      return this.#options.quirks.has('stale-return-code') ? getWord(this.#io, IO_REGION.returnCode) | 0 : 0;
     });
   }
 
-  #asyncCommand(command: number): void {
-    setWord(this.#async, ASYNC_REGION.command, command);
-    this.#asyncRequest();
-  }
-
-  #asyncRequest(): void {
+  #asyncRequest(): number {
     const command = getWord(this.#async, ASYNC_REGION.command);
-    this.#answer(this.#async, ASYNC_REGION.returnCode, () => {
-      this.#checkReady();
-      if (command === ASYNC_COMMAND.HALT) this.#hsch();
-      else if (command === ASYNC_COMMAND.CLEAR) this.#csch();
-      else throw ccwErrors.BAD_COMMAND({ device: this.name, command });
-    });
+    return this.#answer(this.#async, ASYNC_REGION.returnCode, () => this.#machine.command(command));
   }
 
-  #checkReady(): void {
-    const state = this.#state;
-    if (state === 'not-oper' || state === 'standby') throw ccwErrors.NOT_OPERATIONAL({ device: this.name, state });
-    if (state === 'cp-processing') throw ccwErrors.PROCESSING({ device: this.name });
-  }
-
-  /** Runs a request and leaves its outcome in the region: 0 or a negative errno. */
-  #answer(region: Uint8Array, returnCode: number, request: () => void): void {
+  /** Runs a request and leaves its outcome in the region: its code, or a negative errno. */
+  #answer(region: Uint8Array, returnCode: number, request: () => number): number {
     try {
-      request();
-      setWord(region, returnCode, 0);
+      const code = request();
+      setWord(region, returnCode, code);
+      return code;
     } catch (failure) {
       if (failure instanceof PinionError) setWord(region, returnCode, -failure.code);
       throw failure;
     }
   }
 
-  #ssch(orb: Orb): void {
-    if (this.#stop !== undefined) throw ccwErrors.FUNCTION_BUSY({ device: this.name });
-    if ((orb.word1 & ORB.TRANSPORT) !== 0) throw ccwErrors.TRANSPORT_MODE({ device: this.name });
-    this.#state = 'cp-processing';
+  #answered(request: () => number): number {
     try {
-      this.#launch(this.#prepare(orb));
-      this.#state = 'cp-pending';
-    } finally {
-      if (this.#state === 'cp-processing') this.#state = 'idle';
+      return request();
+    } catch (failure) {
+      if (failure instanceof PinionError) return -failure.code;
+      throw failure;
     }
   }
 
-  /** @returns the program with its pages pinned. A throw leaves none. */
-  #prepare(orb: Orb): ChannelProgram {
-    const { dma, pins } = this.#context;
-    const program = ChannelProgram.init(dma, orb);
-    program.prefetch(dma, pins);
-    try {
-      this.#checkPrepared(program);
-    } catch (refusal) {
-      program.free();
-      throw refusal;
-    }
-    return program;
+  #checkAccess(index: number, offset: number, length: number): void {
+    const region = REGIONS[index];
+    if (region !== undefined && Number.isInteger(offset) && offset >= 0 && offset + length <= region.size) return;
+    throw ccwErrors.BAD_REGION({ device: this.name, index, offset, length });
   }
 
-  #checkPrepared(program: ChannelProgram): void {
-    const { word1 } = program.orb;
-    if (this.#state !== 'cp-processing') throw ccwErrors.NOT_OPERATIONAL({ device: this.name, state: this.#state });
-    if ((word1 & ORB.RESERVED) !== 0) throw ccwErrors.BAD_ORB({ device: this.name, word1 });
-    for (const range of this.#leaving)
-      if (program.overlaps(range)) throw ccwErrors.RANGE_LEAVING({ device: this.name, range });
+  #checkKept(): void {
+    if (this.state === 'not-oper') throw ccwErrors.LOST({ device: this.name });
   }
 
-  #launch(program: ChannelProgram): void {
-    const intermediate = (irb: Irb): void => this.#present(irb);
-    const engine = new ChannelEngine({ program, unit: this.#options.unit, log: this.#context.log, intermediate });
-    const done = engine.run().then((end) => this.#finish(program, end));
-    this.#run = { program, engine, done };
-    this.#stop = undefined;
-  }
+  // --- interrupts
 
-  #hsch(): void {
-    if (this.#stop !== undefined) throw ccwErrors.FUNCTION_BUSY({ device: this.name });
-    this.#end('halt');
-  }
-
-  #csch(): void {
-    if (this.#stop === 'reset' || this.#stop === 'unmap') throw ccwErrors.FUNCTION_BUSY({ device: this.name });
-    this.#end('clear');
-  }
-
-  #end(stop: 'halt' | 'clear'): void {
-    this.#stop = stop;
-    if (this.#run !== undefined) this.#run.engine.cancel();
-    else queueMicrotask(() => this.#finishIdle());
-  }
-
-  /** A halt or clear that found no program: the same interrupt, after the request has returned. */
-  #finishIdle(): void {
-    const stop = this.#stop;
-    if (this.#run !== undefined || stop === undefined) return;
-    this.#stop = undefined;
-    if (this.#state === 'idle') this.#tellStop(stop, this.irb);
-  }
-
-  /** The only place where a program's pages are given back after it ran. */
-  #finish(program: ChannelProgram, end: ProgramEnd): void {
-    const stop = this.#stop;
-    program.free();
-    this.#run = undefined;
-    this.#stop = undefined;
-    if (this.#state === 'cp-pending') this.#state = 'idle';
-    if (stop === undefined) this.#present(end.irb);
-    else this.#tellStop(stop, end.irb);
-  }
-
-  #tellStop(stop: Stop, last: Irb): void {
-    if (stop === 'reset' || (stop === 'unmap' && !this.#options.reportLost)) return;
-    const word0 = SCSW.FORMAT1 | STOP_FUNCTION[stop] | SCSW.PENDING;
-    this.#present({ word0, cpa: last.cpa, deviceStatus: 0, channelStatus: 0, count: last.count });
-  }
-
-  /**
-   * Stops the program in flight and waits until its pages are given back. After a reset nothing is told; an unmapping
-   * leaves a halt or clear that the guest already asked for its interrupt.
-   */
-  async #quiesce(stop: 'reset' | 'unmap'): Promise<void> {
-    await this.#prepared();
-    const run = this.#run;
-    if (run === undefined) {
-      if (stop === 'reset') this.#stop = undefined;
-      return;
-    }
-    this.#stop = stop === 'reset' ? stop : (this.#stop ?? stop);
-    run.engine.cancel();
-    await run.done;
-  }
-
-  /** A start in progress ends with the caller's turn. */
-  async #prepared(): Promise<void> {
-    if (this.#state === 'cp-processing') await Promise.resolve();
-  }
-
-  #present(irb: Irb): void {
-    this.#io.set(encodeIrb(irb), IO_REGION.irb);
+  #present(irb: Uint8Array): void {
+    this.#io.set(irb, IO_REGION.irb);
     this.#raise(CCW_IRQ.IO);
+  }
+
+  #report(word: number): void {
+    this.#reports.push(word);
+    this.#raise(CCW_IRQ.CRW);
   }
 
   /** Whoever listens cannot break the device. */
   #raise(index: number): void {
     try {
+      this.#triggers.signal(index);
       this.#sink?.(index, 0);
     } catch (cause) {
       this.#context.log.warn(`${this.name}: the receiver of interrupt ${index} failed`, cause);
     }
   }
+}
 
-  #region(index: number, offset: number, length: number): Uint8Array {
-    const region = [this.#io, this.#async][index];
-    if (region !== undefined && Number.isInteger(offset) && offset >= 0 && offset + length <= region.length)
-      return region;
-    throw ccwErrors.BAD_REGION({ device: this.name, index, offset, length });
-  }
+/** Bytes of one region. */
+export interface RegionAccess {
+  readonly index: number;
+  readonly offset: number;
+  readonly length: number;
 }
 
 const getWord = (bytes: Uint8Array, offset: number): number =>

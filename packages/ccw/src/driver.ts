@@ -1,19 +1,24 @@
 import { defineDriver, definePlugin, type PinningDriver, type Plugin } from '@pinion/core';
 import type { ControlUnit } from './control-unit.js';
 import { CcwDevice } from './device.js';
+import { EngineSubchannel } from './engine-subchannel.js';
 import { ccwErrors } from './errors.js';
 import { quirkSet } from './quirks.js';
+import type { Subchannel } from './subchannel.js';
 
 /**
  * `units`: the control unit behind each parent (subchannel), by the parent's name; they belong to the caller, and
- * each serves one subchannel. `quirks`: names of `CCW_QUIRKS`, none by default. `reportLost`: a program that an
+ * each serves one subchannel. `subchannels`: the same for hosts with a channel subsystem of their own. `quirks`: names of `CCW_QUIRKS`, none by default. `reportLost`: a program that an
  * unmapping ended is told to the guest by an interrupt with the clear function; Linux tells nothing, and the guest
- * finds out by its own timeout.
+ * finds out by its own timeout. `lost`: called with a device's name when its subchannel is gone; its owner should
+ * remove it.
  */
 export interface CcwDriverOptions {
   readonly units: Readonly<Record<string, ControlUnit>>;
+  readonly subchannels?: Readonly<Record<string, Subchannel>>;
   readonly quirks?: Iterable<string>;
   readonly reportLost?: boolean;
+  readonly lost?: (device: string) => void;
 }
 
 /** A driver whose devices are known to be `CcwDevice`s. */
@@ -28,6 +33,7 @@ export interface CcwDriver extends PinningDriver {
  */
 export function createCcwDriver(options: CcwDriverOptions): CcwDriver {
   const units = new Map(Object.entries(options.units));
+  const subchannels = new Map(Object.entries(options.subchannels ?? {}));
   const quirks = quirkSet(options.quirks ?? []);
   const reportLost = options.reportLost ?? false;
   return defineDriver({
@@ -38,8 +44,14 @@ export function createCcwDriver(options: CcwDriverOptions): CcwDriver {
     types: [{ id: 'io', prettyName: 'I/O subchannel (Non-QDIO)' }],
     create(context) {
       const unit = units.get(context.parent);
-      if (unit === undefined) throw ccwErrors.NO_UNIT({ parent: context.parent, known: [...units.keys()].join(', ') });
-      return new CcwDevice(context, { unit, quirks, reportLost });
+      const subchannel =
+        subchannels.get(context.parent) ?? (unit === undefined ? undefined : new EngineSubchannel(unit, context.log));
+      if (subchannel === undefined) {
+        const known = [...units.keys(), ...subchannels.keys()].join(', ');
+        throw ccwErrors.NO_UNIT({ parent: context.parent, known });
+      }
+      const lost = (): void => options.lost?.(context.name);
+      return new CcwDevice(context, { subchannel, quirks, reportLost, lost });
     },
   } satisfies CcwDriver);
 }

@@ -16,6 +16,24 @@ export const ccwErrors = catalogue('CCW', {
     (at: { device: string; index: number; offset: number; length: number }) =>
       `${at.device}: ${at.length} bytes at ${at.offset} of region ${at.index} are outside every region of a subchannel`,
   ],
+  READ_ONLY_REGION: [
+    'EINVAL',
+    (at: { device: string; index: number }) => `${at.device}: region ${at.index} can only be read`,
+  ],
+  REGION_BUSY: ['EAGAIN', (at: { device: string }) => `${at.device}: somebody else is writing to a region; try again`],
+  BAD_BUFFER: ['EFAULT', (at: { device: string }) => `${at.device}: the caller’s buffer cannot be reached`],
+  STALE_CODE: [
+    'EIO',
+    (at: { device: string; code: number }) =>
+      `${at.device}: return code ${at.code} stands in the region from an earlier write (quirk stale-return-code)`,
+  ],
+  BAD_ARGSZ: [
+    'EINVAL',
+    (at: { what: string; argsz: number; least: number }) =>
+      `${at.what}: argsz ${at.argsz} is too small; give at least ${at.least}`,
+  ],
+  NO_INDEX: ['EINVAL', (at: { what: string; index: number }) => `there is no ${at.what} ${at.index}`],
+  BAD_IRQ_SET: ['EINVAL', (at: { index: number; why: string }) => `SET_IRQS of interrupt ${at.index}: ${at.why}`],
   NOT_OPERATIONAL: [
     'EIO',
     (at: { device: string; state: string }) => `${at.device}: the subchannel is ${at.state}; it takes no request`,
@@ -30,7 +48,24 @@ export const ccwErrors = catalogue('CCW', {
     (at: { device: string; cpa: number }) =>
       `${at.device}: the channel program at ${hex(at.cpa)} has not ended; wait for its interrupt, or halt or clear it`,
   ],
-  FUNCTION_BUSY: ['EBUSY', (at: { device: string }) => `${at.device}: a halt or clear has not ended yet`],
+  SUBCHANNEL_GONE: [
+    'ENODEV',
+    (at: { device: string; instruction: string }) =>
+      `${at.device}: ${at.instruction} answers that there is no such subchannel or no path to its unit`,
+  ],
+  PATH_LOST: [
+    'EACCES',
+    (at: { device: string }) => `${at.device}: the paths that the ORB allows are gone; others are left, use them`,
+  ],
+  STUCK: [
+    'EIO',
+    (at: { device: string }) =>
+      `${at.device}: neither XSCH, HSCH nor CSCH ended the program; its pages stay pinned until its I/O ends`,
+  ],
+  FUNCTION_BUSY: [
+    'EBUSY',
+    (at: { device: string }) => `${at.device}: another function has not ended, or its status is not taken`,
+  ],
   RANGE_LEAVING: [
     'EAGAIN',
     (at: { device: string; range: FrameRange }) =>

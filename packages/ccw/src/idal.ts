@@ -1,18 +1,22 @@
 import type { DmaApi } from '@pinion/core';
 import { PAGE_SIZE } from '@pinion/core';
+import type { CcwQuirk } from './quirks.js';
 import { CCW_FLAG, type Ccw, ORB, type Orb } from './wire.js';
 
 /** How a program writes its indirect lists. `block`: bytes that one word covers; `wordSize`: 4 or 8 bytes. */
 export interface IdalFormat {
   readonly block: 2048 | 4096;
   readonly wordSize: 4 | 8;
+  /** Bytes read per word of a list: 8 for 4-byte words only by a quirk. */
+  readonly stride?: 8;
 }
 
 /** Format-1 lists (32-bit words) always step by 2 KiB; format-2 lists by 4 KiB unless ORB.T says 2 KiB. */
-export function idalFormat(orb: Orb): IdalFormat {
+export function idalFormat(orb: Orb, quirks: ReadonlySet<CcwQuirk> = new Set()): IdalFormat {
   const wide = (orb.word1 & ORB.IDAW64) !== 0;
   const small = !wide || (orb.word1 & ORB.BLOCKS_2K) !== 0;
-  return { block: small ? 2048 : PAGE_SIZE, wordSize: wide ? 8 : 4 };
+  const format = { block: small ? 2048 : PAGE_SIZE, wordSize: wide ? 8 : 4 } as const;
+  return quirks.has('idal-over-read') ? { ...format, stride: 8 } : format;
 }
 
 /** Words that a list needs for `count` bytes from `address`; a count of 0 counts as 1. Source: idal_nr_words(). */
@@ -35,9 +39,10 @@ export function directIdal(address: bigint, count: number, block: number): reado
  * reads past the last word. @throws whatever `dma.read` throws for a list that is not mapped.
  */
 export function guestIdal(dma: DmaApi, ccw: Ccw, format: IdalFormat): readonly bigint[] {
-  const first = readWords(dma, ccw.address, { count: 1, wordSize: format.wordSize })[0] ?? 0n;
+  const { wordSize, stride = wordSize } = format;
+  const first = readWords(dma, ccw.address, { count: 1, wordSize, stride: wordSize })[0] ?? 0n;
   const count = idawCount(first, ccw.count, format.block);
-  return readWords(dma, ccw.address, { count, wordSize: format.wordSize });
+  return readWords(dma, ccw.address, { count, wordSize, stride });
 }
 
 /** The addresses of a CCW's data, one per block. Source: get_guest_idal(). */
@@ -46,8 +51,14 @@ export const dataWords = (dma: DmaApi, ccw: Ccw, format: IdalFormat): readonly b
     ? guestIdal(dma, ccw, format)
     : directIdal(BigInt(ccw.address), ccw.count, format.block);
 
-function readWords(dma: DmaApi, address: number, list: { count: number; wordSize: 4 | 8 }): readonly bigint[] {
-  const bytes = new Uint8Array(list.count * list.wordSize);
+interface WordList {
+  readonly count: number;
+  readonly wordSize: 4 | 8;
+  readonly stride: 4 | 8;
+}
+
+function readWords(dma: DmaApi, address: number, list: WordList): readonly bigint[] {
+  const bytes = new Uint8Array(list.count * list.stride);
   dma.read(BigInt(address), bytes);
   const view = new DataView(bytes.buffer);
   return Array.from({ length: list.count }, (_, index) =>

@@ -1,7 +1,7 @@
 export { CHAIN_MAX, CHAINS_MAX, type Chain, readChains } from './ccw-chains.js';
 export { CcwData, type DataSpan } from './ccw-data.js';
-export { ChannelEngine, type EngineRequest, type ProgramEnd, STEPS_MAX } from './channel-engine.js';
-export { ChannelProgram, type Position, type PreparedCcw } from './channel-program.js';
+export { ChannelEngine, type EnginePhase, type EngineRequest, type ProgramEnd, STEPS_MAX } from './channel-engine.js';
+export { ChannelProgram, type HostOrb, type Position, type PreparedCcw } from './channel-program.js';
 export {
   type ChannelData,
   type ControlUnit,
@@ -11,12 +11,25 @@ export {
   senseBytes,
   storeBytes,
 } from './control-unit.js';
-export { CcwDevice, type CcwDeviceOptions, type CcwState } from './device.js';
+export { CcwDevice, type CcwDeviceOptions, type CopyBytes, type RegionAccess } from './device.js';
 export { type DiskImage, memoryImage, openFileImage } from './disk-image.js';
 export { type CcwDriver, type CcwDriverOptions, ccw, createCcwDriver } from './driver.js';
+export { EngineSubchannel } from './engine-subchannel.js';
 export { ccwErrors } from './errors.js';
 export { FBA_BLOCK_SIZE, FbaDisk } from './fba-disk.js';
 export * from './fba-wire.js';
 export { directIdal, type IdalFormat, idalFormat, idawCount } from './idal.js';
-export { CCW_QUIRKS, type CcwQuirk, quirkSet } from './quirks.js';
+export { IRQ_SET, type IrqSet, IrqTriggers, type Trigger } from './irq-triggers.js';
+export { CancelHaltClear, type Cancelled, CLEARS, QUIESCE_WAIT } from './quiesce.js';
+export { CCW_PROFILES, CCW_QUIRKS, type CcwProfile, type CcwQuirk, ccwQuirksOf, quirkSet } from './quirks.js';
+export { type CcwState, type PathEvent, StateMachine, type StateMachineRequest } from './state-machine.js';
+export type { ConditionCode, Subchannel, SubchannelStatus } from './subchannel.js';
+export {
+  type DeviceInfo,
+  deviceInfo,
+  irqInfo,
+  OFFSET_SHIFT,
+  type RegionDescription,
+  regionInfo,
+} from './vfio-info.js';
 export * from './wire.js';

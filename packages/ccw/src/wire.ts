@@ -113,8 +113,13 @@ export const SCSW = {
   START: 0x4000,
   HALT: 0x2000,
   CLEAR: 0x1000,
+  RESUME_PENDING: 0x0800,
+  START_PENDING: 0x0400,
+  HALT_PENDING: 0x0200,
+  CLEAR_PENDING: 0x0100,
   SUBCHANNEL_ACTIVE: 0x0080,
   DEVICE_ACTIVE: 0x0040,
+  SUSPENDED: 0x0020,
   ALERT: 0x10,
   INTERMEDIATE: 0x08,
   PRIMARY: 0x04,
@@ -207,8 +212,28 @@ export const IO_REGION = { index: 0, size: 124, orb: 0, scsw: 12, irb: 24, retur
 export const ASYNC_REGION = { index: 1, size: 8, command: 0, returnCode: 4 } as const;
 /** Commands of region 1. */
 export const ASYNC_COMMAND = { HALT: 1, CLEAR: 2 } as const;
-/** Interrupt indexes. Index 1 (channel reports) belongs to a region that is not there yet. */
-export const CCW_IRQ = { IO: 0, REQUEST: 2 } as const;
+/** Region 2, read only: the subchannel information block as STSCH stores it. */
+export const SCHIB_REGION = { index: 2, size: 52 } as const;
+/** Region 3, read only: offsets in bytes of the oldest channel report word (0 if there is none). */
+export const CRW_REGION = { index: 3, size: 8, word: 0 } as const;
+/** Interrupt indexes: a status in region 0; a report in region 3; the device is wanted back. */
+export const CCW_IRQ = { IO: 0, CRW: 1, REQUEST: 2 } as const;
+
+export const SCHIB_SIZE = 52;
+/** Offsets in bytes in a subchannel information block, and the bits of its flags word. */
+export const SCHIB = {
+  intparm: 0,
+  flags: 4,
+  lastPathUsed: 10,
+  pathInstalled: 16,
+  pathAvailable: 18,
+  scsw: 28,
+  ENABLED: 0x0080_0000,
+  VALID: 0x0001_0000,
+} as const;
+
+/** Channel report words: the source is a channel path. Source: CRW_RSC_CPATH, CRW_ERC_INIT, CRW_ERC_PERRN. */
+export const CRW = { PATH_AVAILABLE: 0x0402_0000, PATH_GONE: 0x0406_0000 } as const;
 
 function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);

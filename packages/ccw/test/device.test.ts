@@ -56,12 +56,15 @@ test('the driver says what it is', () => {
     [
       [0, 124, true, true],
       [1, 8, true, true],
+      [2, 52, true, false],
+      [3, 8, true, false],
     ],
   );
   assert.deepEqual(
     device.irqs.map(({ index, count }) => [index, count]),
     [
       [0, 1],
+      [1, 1],
       [2, 1],
     ],
   );
@@ -105,7 +108,9 @@ const badAccess: readonly (readonly [index: number, offset: number, length: numb
   [0, 0.5, 4],
   [1, 0, 9],
   [1, 8, 1],
-  [2, 0, 4],
+  [2, 0, 53],
+  [3, 8, 1],
+  [4, 0, 4],
   [-1, 0, 4],
   [0, Number.NaN, 4],
 ];
@@ -313,7 +318,7 @@ test('killed mid-I/O: close waits for the disk, then nothing is pinned and nothi
 
 test('somebody waits for the device: interrupt 2 each time, a line in the log every tenth', () => {
   const { guest, device, interrupts } = openSubchannel(patternDisk(1));
-  for (let count = 1; count <= 11; count += 1) device.request(count);
+  for (let count = 0; count <= 10; count += 1) device.request(count);
   assert.equal(interrupts.filter(({ index }) => index === CCW_IRQ.REQUEST).length, 11);
   assert.equal(guest.log.length, 2);
 });
