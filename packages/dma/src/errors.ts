@@ -104,7 +104,7 @@ export const dmaErrors = catalogue('DMA', {
   SHRINK_RECURSION: [
     'EDEADLK',
     (d: { shrinker: string; device: string }) =>
-      `${d.device}: out of IOVA inside shrinker ${d.shrinker}; a shrinker frees, it may not need more`,
+      `${d.device}: a mapping from inside shrinker ${d.shrinker}; a shrinker frees, it may not need more`,
   ],
   SHRINKER_EXISTS: ['EEXIST', (d: { shrinker: string }) => `a dma shrinker named ${d.shrinker} is registered already`],
   REGION_OVERLAP: [

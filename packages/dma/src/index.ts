@@ -2,7 +2,7 @@ export { BouncePool, type BouncePoolOptions, SLOT_SIZE } from './bounce-pool.js'
 export { type CoherentBuffer, coherentBytes } from './coherent.js';
 export { DmaDebug, type DmaDebugCounters, type DmaDebugOptions } from './debug/dma-debug.js';
 export { bucketOf, type DebugEntry, type EntryType } from './debug/entries.js';
-export { dmaReports, type MappingDetails } from './debug/reports.js';
+export { dmaDebugErrors, type MappingDetails } from './debug/reports.js';
 export { DmaDevice } from './device.js';
 export { DeviceDma, type DeviceDmaOptions } from './device-dma.js';
 export { DirectDma, type DirectDmaOptions } from './direct-ops.js';

@@ -102,7 +102,9 @@ export class IommuDma implements DmaOps {
     const entries = list.entries.slice(0, use.nents);
     const boundary = Number(device.segmentBoundary) + 1;
     const layout = layOut(entries, boundary);
+    const empty = entries.findIndex(({ length }) => length === 0);
     const first = this.#take(device, layout.total / PAGE_SIZE, device.mask);
+    if (empty >= 0) return this.#refuseEmpty(device, { index: empty, first, frames: layout.total / PAGE_SIZE });
     if (typeof first !== 'number') return first;
     const failed = this.#mapEntries(device, first, {
       entries,
@@ -229,17 +231,21 @@ export class IommuDma implements DmaOps {
     else this.#queue.add(first, frames);
   }
 
+  /** An empty entry makes the range longer, as in the kernel, and then cannot be mapped: what was taken goes back. */
+  #refuseEmpty(
+    device: DmaDevice,
+    what: { readonly index: number; readonly first: IovaFrame | MapFailure; readonly frames: number },
+  ): MapFailure {
+    if (typeof what.first === 'number') this.#space.source.freeFast(what.first, what.frames);
+    return { failed: dmaErrors.EMPTY_ENTRY({ device: device.name, index: what.index }) };
+  }
+
   #mapEntries(
     device: DmaDevice,
     first: IovaFrame,
     what: { readonly entries: readonly MemoryPiece[]; readonly layout: SgLayout; readonly prot: Prot },
   ): MapFailure | undefined {
     const frames = what.layout.total / PAGE_SIZE;
-    const empty = what.entries.findIndex(({ length }) => length === 0);
-    if (empty >= 0) {
-      this.#space.source.freeFast(first, frames);
-      return { failed: dmaErrors.EMPTY_ENTRY({ device: device.name, index: empty }) };
-    }
     return this.#mapRuns(device, first, { runs: listRuns(what.entries, what.layout), frames, prot: what.prot });
   }
 

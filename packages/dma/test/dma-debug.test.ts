@@ -257,7 +257,7 @@ test('a driver that leaves mappings behind is reported once, with their number',
   assert.equal(debug.release(device), 2);
   assert.deepEqual(names(debug), ['PENDING']);
   assert.match(debug.reports[0]?.message ?? '', /e1000 nic: .* 2 mappings/);
-  assert.throws(() => debug.assertClean(), /DMA_DEBUG_PENDING|2 mappings/);
+  assert.throws(() => debug.assertClean(), /DMADEBUG_PENDING|2 mappings/);
 });
 
 test('an empty pool switches the debugger off, as in older kernels; newer ones grow', () => {
@@ -280,7 +280,7 @@ test('only the first report is shown, and only of the driver that is looked at',
   const log: Log = { info: () => {}, warn: (message) => shown.push(message) };
   const debug = new DmaDebug({ log });
   const device = new DmaDevice('gpu', 'i915');
-  const report = new PinionError('DMA_DEBUG_OVERLAP', 'EEXIST', 'x');
+  const report = new PinionError('DMADEBUG_OVERLAP', 'EEXIST', 'x');
   debug.report(device, report);
   debug.report(device, report);
   assert.equal(shown.length, 1);

@@ -89,4 +89,4 @@ export const piece = (page: number, offset = 0, length = 4096) => ({ pfn: asPfn(
 
 /** Names of reports in order. */
 export const names = (debug: DmaDebug): readonly string[] =>
-  debug.reports.map(({ name }) => name.replace('DMA_DEBUG_', ''));
+  debug.reports.map(({ name }) => name.replace('DMADEBUG_', ''));

@@ -7,7 +7,7 @@ import type { CpuSpace } from '../memory.js';
 import type { DmaSegment, MemoryPiece, SgList } from '../sg.js';
 import type { DmaDebug } from './dma-debug.js';
 import { detailsOf, type EntryReference, type EntryType } from './entries.js';
-import { dmaReports } from './reports.js';
+import { dmaDebugErrors } from './reports.js';
 
 /** The DMA API with the debugger looking at every call. Arguments and results are those of what it wraps. */
 export class CheckedDma implements Dma {
@@ -55,8 +55,9 @@ export class CheckedDma implements Dma {
   mapSingle(buffer: CpuBuffer, direction: Direction, attributes = 0): bigint {
     const place = this.cpu?.resolve(buffer.address);
     const details = detailsOf({ device: this.device, dma: buffer.address, size: buffer.length });
-    if (this.cpu !== undefined && place === undefined) this.#debug.report(this.device, dmaReports.MAP_INVALID(details));
-    if (place?.area === 'vmalloc') this.#debug.report(this.device, dmaReports.MAP_VMALLOC(details));
+    if (this.cpu !== undefined && place === undefined)
+      this.#debug.report(this.device, dmaDebugErrors.MAP_INVALID(details));
+    if (place?.area === 'vmalloc') this.#debug.report(this.device, dmaDebugErrors.MAP_VMALLOC(details));
     const dma = this.#dma.mapSingle(buffer, direction, attributes);
     if (this.#failed(dma) || place === undefined) return dma;
     const piece = { pfn: place.pfn, offset: place.offset, length: buffer.length };
@@ -156,8 +157,8 @@ export class CheckedDma implements Dma {
   #checkArea({ pfn, offset, length }: MemoryPiece, dma: bigint): void {
     const area = this.cpu?.areaOf(asPfn(pfn + Math.floor(offset / PAGE_SIZE)));
     const details = detailsOf({ device: this.device, dma, size: length });
-    if (area === 'stack') this.#debug.report(this.device, dmaReports.MAP_STACK(details));
-    if (area === 'text') this.#debug.report(this.device, dmaReports.MAP_TEXT(details));
+    if (area === 'stack') this.#debug.report(this.device, dmaDebugErrors.MAP_STACK(details));
+    if (area === 'text') this.#debug.report(this.device, dmaDebugErrors.MAP_TEXT(details));
   }
 
   #reference(
@@ -207,10 +208,10 @@ export class CheckedDma implements Dma {
   #checkSegment({ dma, length }: DmaSegment): void {
     const { maxSegment: max, segmentBoundary: boundary } = this.device;
     const details = detailsOf({ device: this.device, dma, size: length });
-    if (length > max) this.#debug.report(this.device, dmaReports.SEGMENT_LONG({ ...details, max }));
+    if (length > max) this.#debug.report(this.device, dmaDebugErrors.SEGMENT_LONG({ ...details, max }));
     const last = dma + BigInt(length) - 1n;
     if (length > 0 && (dma & ~boundary) !== (last & ~boundary)) {
-      this.#debug.report(this.device, dmaReports.SEGMENT_BOUNDARY({ ...details, boundary }));
+      this.#debug.report(this.device, dmaDebugErrors.SEGMENT_BOUNDARY({ ...details, boundary }));
     }
   }
 

@@ -6,7 +6,7 @@ import { dmaErrors } from '../errors.js';
 import { Cachelines, MAX_OVERLAP } from './cachelines.js';
 import { CheckedDma } from './checked-dma.js';
 import { type DebugEntry, detailsOf, type EntryReference, EntryTable } from './entries.js';
-import { dmaReports } from './reports.js';
+import { dmaDebugErrors } from './reports.js';
 
 export interface DmaDebugOptions {
   /** Entries that are there from the start. Default 65536. */
@@ -32,7 +32,7 @@ export interface DmaDebugCounters {
 }
 
 /**
- * Watches mappings and says which rule of the DMA API a driver broke. Every check has a report of its own (`dmaReports`);
+ * Watches mappings and says which rule of the DMA API a driver broke. Every check has a report of its own (`dmaDebugErrors`);
  * reports are collected, the call goes on as without the debugger. Wrap any driver's `Dma` with `watch`. Source: kernel/dma/debug.c.
  */
 export class DmaDebug {
@@ -88,7 +88,7 @@ export class DmaDebug {
     const left = this.dump(device);
     const [first] = left;
     if (first !== undefined) {
-      this.report(device, dmaReports.PENDING({ ...detailsOf(first), count: left.length, mapped: nameOf(first) }));
+      this.report(device, dmaDebugErrors.PENDING({ ...detailsOf(first), count: left.length, mapped: nameOf(first) }));
     }
     return left.length;
   }
@@ -113,15 +113,15 @@ export class DmaDebug {
     const stack = this.#stacks ? new RangeError('mapped here').stack : undefined;
     if (!this.#table.add({ ...entry, stack })) {
       this.#disabled = true;
-      this.report(entry.device, dmaReports.OUT_OF_ENTRIES({ entries: this.#table.total }));
+      this.report(entry.device, dmaDebugErrors.OUT_OF_ENTRIES({ entries: this.#table.total }));
       return;
     }
     if (entry.type === 'resource') return; // registers have no cachelines
     const overlap = this.#lines.add(entry);
     if (overlap === 'too many')
-      this.report(entry.device, dmaReports.OVERLAP_LIMIT({ ...detailsOf(entry), limit: MAX_OVERLAP }));
+      this.report(entry.device, dmaDebugErrors.OVERLAP_LIMIT({ ...detailsOf(entry), limit: MAX_OVERLAP }));
     const forgiven = (attributes & ATTR.SKIP_CPU_SYNC) !== 0 || this.#bounced || entry.type === 'coherent';
-    if (overlap !== 'none' && !forgiven) this.report(entry.device, dmaReports.OVERLAP(detailsOf(entry)));
+    if (overlap !== 'none' && !forgiven) this.report(entry.device, dmaDebugErrors.OVERLAP(detailsOf(entry)));
   }
 
   /** Checks an unmap and forgets the mapping. `pfn`: the page of coherent memory. */
@@ -130,7 +130,7 @@ export class DmaDebug {
     const entry = this.#table.find(reference);
     const details = detailsOf(reference);
     if (entry === undefined) {
-      const report = failedAddress ? dmaReports.FREE_ERROR_ADDRESS(details) : dmaReports.FREE_UNKNOWN(details);
+      const report = failedAddress ? dmaDebugErrors.FREE_ERROR_ADDRESS(details) : dmaDebugErrors.FREE_UNKNOWN(details);
       this.report(reference.device, report);
       return;
     }
@@ -167,24 +167,26 @@ function unmapReports(
   const details = detailsOf(reference);
   const reports: PinionError[] = [];
   if (entry.size !== reference.size) {
-    reports.push(dmaReports.FREE_SIZE({ ...details, mapped: `${entry.size} bytes`, used: `${reference.size} bytes` }));
+    reports.push(
+      dmaDebugErrors.FREE_SIZE({ ...details, mapped: `${entry.size} bytes`, used: `${reference.size} bytes` }),
+    );
   }
   if (entry.type !== reference.type) {
-    reports.push(dmaReports.FREE_FUNCTION({ ...details, mapped: entry.type, used: reference.type }));
+    reports.push(dmaDebugErrors.FREE_FUNCTION({ ...details, mapped: entry.type, used: reference.type }));
   } else if (entry.type === 'coherent' && entry.pfn !== reference.pfn) {
     reports.push(
-      dmaReports.FREE_CPU_ADDRESS({ ...details, mapped: `frame ${entry.pfn}`, used: `frame ${reference.pfn}` }),
+      dmaDebugErrors.FREE_CPU_ADDRESS({ ...details, mapped: `frame ${entry.pfn}`, used: `frame ${reference.pfn}` }),
     );
   }
   if (reference.type === 'list' && entry.callNents !== reference.callNents) {
     const [mapped, used] = [`${entry.callNents} entries`, `${reference.callNents} entries`];
-    reports.push(dmaReports.FREE_NENTS({ ...details, mapped, used }));
+    reports.push(dmaDebugErrors.FREE_NENTS({ ...details, mapped, used }));
   }
   if (entry.direction !== reference.direction) {
     const [mapped, used] = [formatDirection(entry.direction), formatDirection(reference.direction)];
-    reports.push(dmaReports.FREE_DIRECTION({ ...details, mapped, used }));
+    reports.push(dmaDebugErrors.FREE_DIRECTION({ ...details, mapped, used }));
   }
-  if (!entry.checked) reports.push(dmaReports.MAP_UNCHECKED(details));
+  if (!entry.checked) reports.push(dmaDebugErrors.MAP_UNCHECKED(details));
   return reports;
 }
 
@@ -193,18 +195,18 @@ function syncReport(table: EntryTable, reference: EntryReference, toCpu: boolean
   const entry = table.findAround(reference);
   if (entry === undefined) {
     const start = table.findStart(reference);
-    if (start === undefined) return dmaReports.SYNC_UNKNOWN(details);
-    return dmaReports.SYNC_OUTSIDE({ ...details, mapped: `${start.size} bytes`, used: `${reference.size} bytes` });
+    if (start === undefined) return dmaDebugErrors.SYNC_UNKNOWN(details);
+    return dmaDebugErrors.SYNC_OUTSIDE({ ...details, mapped: `${start.size} bytes`, used: `${reference.size} bytes` });
   }
   const both = { ...details, mapped: formatDirection(entry.direction), used: formatDirection(reference.direction) };
   if (entry.direction !== 0) {
-    if (toCpu && entry.direction === 1 && reference.direction !== 1) return dmaReports.SYNC_READ_ONLY(both);
-    if (!toCpu && entry.direction === 2 && reference.direction !== 2) return dmaReports.SYNC_WRITE_ONLY(both);
-    if (entry.direction !== reference.direction) return dmaReports.SYNC_DIRECTION(both);
+    if (toCpu && entry.direction === 1 && reference.direction !== 1) return dmaDebugErrors.SYNC_READ_ONLY(both);
+    if (!toCpu && entry.direction === 2 && reference.direction !== 2) return dmaDebugErrors.SYNC_WRITE_ONLY(both);
+    if (entry.direction !== reference.direction) return dmaDebugErrors.SYNC_DIRECTION(both);
   }
   if (reference.type === 'list' && entry.callNents !== reference.callNents) {
     const [mapped, used] = [`${entry.callNents} entries`, `${reference.callNents} entries`];
-    return dmaReports.SYNC_NENTS({ ...details, mapped, used });
+    return dmaDebugErrors.SYNC_NENTS({ ...details, mapped, used });
   }
   return undefined;
 }

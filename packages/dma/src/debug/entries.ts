@@ -40,7 +40,7 @@ export const detailsOf = ({ device, dma, size }: Pick<DebugEntry, 'device' | 'dm
 const BUCKETS = 16384n;
 /** Addresses in one bucket lie in the same 8 KiB. Source: HASH_FN_SHIFT. */
 const BUCKET_SHIFT = 13n;
-/** Entries that fit into the page by which the pool grows. Source: DMA_DEBUG_DYNAMIC_ENTRIES. */
+/** Entries that fit into the page by which the pool grows. Source: DMADEBUG_DYNAMIC_ENTRIES. */
 const PAGE_OF_ENTRIES = 32;
 
 /** Bucket of a device address. */

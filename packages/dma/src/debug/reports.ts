@@ -15,7 +15,7 @@ type Two = MappingDetails & { readonly mapped: string; readonly used: string };
 const two = (d: Two): string => ` [mapped as ${d.mapped}] [used as ${d.used}]`;
 
 /** The debugger's reports: one row per check. Source: kernel/dma/debug.c, checks as in reference D.4. */
-export const dmaReports = catalogue('DMA_DEBUG', {
+export const dmaDebugErrors = catalogue('DMADEBUG', {
   FREE_ERROR_ADDRESS: [
     'EINVAL',
     (d: MappingDetails) => `${who(d)}driver frees a failed mapping; test the result first${where(d)}`,
