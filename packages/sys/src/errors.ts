@@ -39,96 +39,84 @@ export class SysError extends Error {
   }
 }
 
-type Factory<D> = (details: D, cause?: unknown) => SysError;
-const row =
-  <D>(name: string, errno: string, message: (details: D) => string): Factory<D> =>
-  (details, cause) =>
-    new SysError(name, errno, message(details), cause);
+// why (never): a row may take any detail object; `never` lets rows with different details stand in one record.
+type Row = readonly [errno: string, message: (details: never) => string];
+type Factory<R extends Row> = R[1] extends (details: infer D) => string
+  ? (details: D, cause?: unknown) => SysError
+  : never;
+type Catalogue<Rows extends Record<string, Row>> = { readonly [Name in keyof Rows]: Factory<Rows[Name]> };
+
+/** One factory per row; a row whose details carry an errno number takes that instead of its own. */
+function catalogue<const Rows extends Record<string, Row>>(prefix: string, rows: Rows): Catalogue<Rows> {
+  const factories: Record<string, (details: never, cause?: unknown) => SysError> = {};
+  for (const [name, [errno, message]] of Object.entries(rows)) {
+    factories[name] = (details: { readonly errno?: number }, cause) => {
+      const own = details.errno === undefined ? errno : errnoName(details.errno);
+      return new SysError(`${prefix}_${name}`, own, message(details as never), cause); // why: its row's details, by type
+    };
+  }
+  return factories as Catalogue<Rows>; // why: the loop above makes exactly one factory per key of Rows
+}
 
 /** What this package refuses, and why. The README's table is tested against this one. */
-export const sysErrors = {
-  SYS_UNSUPPORTED: row(
-    'SYS_UNSUPPORTED',
-    'ENOSYS',
+export const sysErrors = catalogue('SYS', {
+  UNSUPPORTED: [
+    'EOPNOTSUPP',
     (d: { platform: string; arch: string; problem: string }) =>
       `native calls need Linux on x64 or arm64; this is ${d.platform} on ${d.arch}: ${d.problem}`,
-  ),
-  /** The errno is the call's own. */
-  SYS_CALL_FAILED: (d: { call: string; what: string; errno: number }): SysError =>
-    new SysError('SYS_CALL_FAILED', errnoName(d.errno), `${d.call}(${d.what}) failed with ${errnoName(d.errno)}`),
-  SYS_BAD_ARGUMENT: row(
-    'SYS_BAD_ARGUMENT',
+  ],
+  CALL_FAILED: [
+    'EIO',
+    (d: { call: string; what: string; errno: number }) => `${d.call}(${d.what}) failed with ${errnoName(d.errno)}`,
+  ],
+  BAD_ARGUMENT: [
     'EINVAL',
     (d: { operation: string; what: string; value: unknown; wanted: string }) =>
       `${d.operation}: ${d.what} is ${String(d.value)}; it must be ${d.wanted}`,
-  ),
-  SYS_FD_CLOSED: row(
-    'SYS_FD_CLOSED',
-    'EBADF',
-    (d: { label: string }) => `the file descriptor '${d.label}' is closed or was given away`,
-  ),
-  SYS_NOT_SEALED: row(
-    'SYS_NOT_SEALED',
+  ],
+  FD_CLOSED: ['EBADF', (d: { label: string }) => `the file descriptor '${d.label}' is closed or was given away`],
+  NOT_SEALED: [
     'EPERM',
     (d: { label: string; problem: string }) =>
       `map ${d.label}: ${d.problem}, so its owner could shrink it and kill this process; seal it with F_SEAL_SHRINK or use pread and pwrite`,
-  ),
-  SYS_NOT_MEMORY: row(
-    'SYS_NOT_MEMORY',
+  ],
+  NOT_MEMORY: [
     'EINVAL',
     (d: { label: string; problem: string }) => `${d.label} cannot be used as memory: ${d.problem}`,
-  ),
-  SYS_BEYOND_FILE: row(
-    'SYS_BEYOND_FILE',
+  ],
+  BEYOND_FILE: [
     'EINVAL',
     (d: { label: string; offset: bigint; length: number; size: bigint }) =>
       `${d.label}: ${d.length} bytes at offset ${d.offset} go past the end of the file, which has ${d.size} bytes`,
-  ),
-  SYS_OUT_OF_RANGE: row(
-    'SYS_OUT_OF_RANGE',
+  ],
+  OUT_OF_RANGE: [
     'EFAULT',
     (d: { label: string; offset: number; length: number; size: number }) =>
       `${d.label}: ${d.length} bytes at offset ${d.offset} do not lie within its ${d.size} bytes`,
-  ),
-  SYS_SPANS_WINDOWS: row(
-    'SYS_SPANS_WINDOWS',
+  ],
+  SPANS_WINDOWS: [
     'ERANGE',
     (d: { label: string; offset: number; length: number; window: number }) =>
       `${d.label}: ${d.length} bytes at offset ${d.offset} cross a window boundary (every ${d.window} bytes); use pieces() or read() and write()`,
-  ),
-  SYS_UNMAPPED: row(
-    'SYS_UNMAPPED',
-    'EFAULT',
-    (d: { label: string; operation: string }) => `${d.operation}: the mapping '${d.label}' is gone`,
-  ),
-  SYS_READ_ONLY: row('SYS_READ_ONLY', 'EPERM', (d: { label: string }) => `write: '${d.label}' was opened for reading`),
-  SYS_SHRUNK: row(
-    'SYS_SHRUNK',
+  ],
+  UNMAPPED: ['EFAULT', (d: { label: string; operation: string }) => `${d.operation}: the mapping '${d.label}' is gone`],
+  READ_ONLY: ['EPERM', (d: { label: string }) => `write: '${d.label}' was opened for reading`],
+  SHRUNK: [
     'EFAULT',
     (d: { label: string; offset: number; length: number; done: number }) =>
       `${d.label}: only ${d.done} of ${d.length} bytes at offset ${d.offset} exist; somebody truncated the file`,
-  ),
-  SYS_NOT_EVENTFD: row(
-    'SYS_NOT_EVENTFD',
-    'EINVAL',
-    (d: { label: string; target: string }) => `${d.label} is no eventfd but ${d.target}`,
-  ),
-  SYS_NOT_POLLABLE: row(
-    'SYS_NOT_POLLABLE',
-    'EPERM',
-    (d: { fd: number; problem: string }) => `fd ${d.fd} cannot be watched: ${d.problem}`,
-  ),
-  SYS_WOULD_HANG: row(
-    'SYS_WOULD_HANG',
+  ],
+  NOT_EVENTFD: ['EINVAL', (d: { label: string; target: string }) => `${d.label} is no eventfd but ${d.target}`],
+  NOT_POLLABLE: ['EPERM', (d: { fd: number; problem: string }) => `fd ${d.fd} cannot be watched: ${d.problem}`],
+  WOULD_HANG: [
     'EDEADLK',
     (d: { operation: string }) => `${d.operation}: nothing is ready, and in memory nothing ever comes while we wait`,
-  ),
-  SYS_NO_IDENTITY: row(
-    'SYS_NO_IDENTITY',
+  ],
+  NO_IDENTITY: [
     'EOPNOTSUPP',
     (d: { target: string }) => `kcmp is not permitted here, and two fds of ${d.target} cannot be told apart without it`,
-  ),
-};
+  ],
+});
 
 /** Throws SYS_BAD_ARGUMENT unless `value` is a whole number in `min`..`max`. */
 export function checkWhole(
@@ -138,7 +126,7 @@ export function checkWhole(
   [min, max]: readonly [number, number],
 ): void {
   if (!Number.isSafeInteger(value) || value < min || value > max) {
-    throw sysErrors.SYS_BAD_ARGUMENT({ operation, what, value, wanted: `a whole number from ${min} to ${max}` });
+    throw sysErrors.BAD_ARGUMENT({ operation, what, value, wanted: `a whole number from ${min} to ${max}` });
   }
 }
 
@@ -148,7 +136,7 @@ export const MAX_OFFSET = (1n << 63n) - 1n;
 /** Throws SYS_BAD_ARGUMENT unless `value` is a file offset or size: 0..2^63-1 bytes. */
 export function checkOffset(operation: string, what: string, value: bigint): void {
   if (typeof value !== 'bigint' || value < 0n || value > MAX_OFFSET) {
-    throw sysErrors.SYS_BAD_ARGUMENT({ operation, what, value, wanted: 'a bigint from 0 to 2^63-1' });
+    throw sysErrors.BAD_ARGUMENT({ operation, what, value, wanted: 'a bigint from 0 to 2^63-1' });
   }
 }
 
@@ -160,6 +148,6 @@ export const checkFd = (operation: string, fd: number): void => checkWhole(opera
 export function checkSlice(memory: { label: string; length: number }, offset: number, length: number): void {
   const whole = Number.isSafeInteger(offset) && Number.isSafeInteger(length);
   if (!whole || offset < 0 || length < 0 || offset + length > memory.length) {
-    throw sysErrors.SYS_OUT_OF_RANGE({ label: memory.label, offset, length, size: memory.length });
+    throw sysErrors.OUT_OF_RANGE({ label: memory.label, offset, length, size: memory.length });
   }
 }

@@ -25,7 +25,7 @@ export class EventFd {
    */
   static adopt(fd: Fd): EventFd {
     const target = fd.sys.target(fd.number);
-    if (target !== EVENTFD_TARGET) throw sysErrors.SYS_NOT_EVENTFD({ label: fd.label, target });
+    if (target !== EVENTFD_TARGET) throw sysErrors.NOT_EVENTFD({ label: fd.label, target });
     fd.sys.setNonBlocking(fd.number, true);
     return new EventFd(fd);
   }

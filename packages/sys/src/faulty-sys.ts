@@ -173,6 +173,6 @@ export class FaultySys implements Sys {
     for (const fault of meant) fault.left -= 1;
     const due = meant.find((fault) => fault.left === 0);
     this.#faults = this.#faults.filter((fault) => fault.left > 0);
-    if (due !== undefined) throw sysErrors.SYS_CALL_FAILED({ call: operation, what: 'injected', errno: due.errno });
+    if (due !== undefined) throw sysErrors.CALL_FAILED({ call: operation, what: 'injected', errno: due.errno });
   }
 }

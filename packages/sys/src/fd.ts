@@ -28,7 +28,7 @@ export class Fd {
 
   /** The number, for one call; do not keep it. @throws SysError SYS_FD_CLOSED (EBADF). */
   get number(): number {
-    if (this.#number === undefined) throw sysErrors.SYS_FD_CLOSED({ label: this.label });
+    if (this.#number === undefined) throw sysErrors.FD_CLOSED({ label: this.label });
     return this.#number;
   }
 

@@ -34,7 +34,7 @@ export class FileWindow implements MemoryWindow {
 
   write(offset: number, from: Uint8Array): void {
     this.#check('write', offset, from.length);
-    if (!this.writable) throw sysErrors.SYS_READ_ONLY({ label: this.label });
+    if (!this.writable) throw sysErrors.READ_ONLY({ label: this.label });
     this.#all('write', offset, from);
   }
 
@@ -47,7 +47,7 @@ export class FileWindow implements MemoryWindow {
   }
 
   #check(operation: string, offset: number, length: number): void {
-    if (!this.#fd.open) throw sysErrors.SYS_UNMAPPED({ label: this.label, operation });
+    if (!this.#fd.open) throw sysErrors.UNMAPPED({ label: this.label, operation });
     checkSlice(this, offset, length);
   }
 
@@ -59,7 +59,7 @@ export class FileWindow implements MemoryWindow {
       const rest = bytes.subarray(done);
       const at = start + BigInt(done);
       const count = operation === 'read' ? sys.pread(number, rest, at) : sys.pwrite(number, rest, at);
-      if (count === 0) throw sysErrors.SYS_SHRUNK({ label: this.label, offset, length: bytes.length, done });
+      if (count === 0) throw sysErrors.SHRUNK({ label: this.label, offset, length: bytes.length, done });
       done += count;
     }
   }

@@ -30,7 +30,7 @@ function sameByStat(a: Fd, b: Fd): boolean {
   // All eventfds, timerfds and so on share one inode; only eventfds have a number of their own.
   if (!target.startsWith('anon_inode:')) return true;
   const [first, second] = [eventfdId(a), eventfdId(b)];
-  if (first === undefined || second === undefined) throw sysErrors.SYS_NO_IDENTITY({ target });
+  if (first === undefined || second === undefined) throw sysErrors.NO_IDENTITY({ target });
   return first === second;
 }
 

@@ -13,7 +13,7 @@ export class Kernel {
     this.#host = host;
   }
 
-  /** @throws SysError SYS_UNSUPPORTED (ENOSYS). */
+  /** @throws SysError SYS_UNSUPPORTED (EOPNOTSUPP). */
   get native(): Native {
     this.#native ??= loadNative(this.#host);
     return this.#native;
@@ -40,7 +40,7 @@ export class Kernel {
 
   /** The error of the last call. */
   failure(call: string, what: string): SysError {
-    return sysErrors.SYS_CALL_FAILED({ call, what, errno: this.errno });
+    return sysErrors.CALL_FAILED({ call, what, errno: this.errno });
   }
 
   /** `result`, if it is not -1. For cold paths: `what` is made in any case. */

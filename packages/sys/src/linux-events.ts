@@ -19,7 +19,7 @@ type EventCalls = Pick<Sys, 'eventfd' | 'signal' | 'drain' | 'poll' | 'watch' | 
 
 export function checkSignal(value: bigint): void {
   if (typeof value !== 'bigint' || value < 1n || value > MAX_SIGNAL) {
-    throw sysErrors.SYS_BAD_ARGUMENT({ operation: 'signal', what: 'the value', value, wanted: 'from 1 to 2^64-2' });
+    throw sysErrors.BAD_ARGUMENT({ operation: 'signal', what: 'the value', value, wanted: 'from 1 to 2^64-2' });
   }
 }
 
@@ -32,7 +32,7 @@ export const checkTimeout = (timeout: number): void =>
 export function checkInterest(interest: Interest): void {
   if (interest.readable === true || interest.writable === true) return;
   const wanted = 'readable, writable or both';
-  throw sysErrors.SYS_BAD_ARGUMENT({ operation: 'watch', what: 'the interest', value: 'nothing', wanted });
+  throw sysErrors.BAD_ARGUMENT({ operation: 'watch', what: 'the interest', value: 'nothing', wanted });
 }
 
 /** @throws SysError SYS_BAD_ARGUMENT (EINVAL) for a request code that is none, or says more bytes than there are. */
@@ -41,7 +41,7 @@ export function checkIoctl(request: number, argument: Uint8Array | bigint): void
   const size = (request >>> IOCTL.sizeShift) & IOCTL.sizeMask;
   if (typeof argument !== 'bigint' && argument.length < size) {
     const what = `the buffer of request 0x${request.toString(16)}`;
-    throw sysErrors.SYS_BAD_ARGUMENT({
+    throw sysErrors.BAD_ARGUMENT({
       operation: 'ioctl',
       what,
       value: argument.length,
@@ -60,15 +60,15 @@ export function eventCalls(kernel: Kernel, ledger: Ledger): EventCalls {
 
   /** Refuses what libuv would refuse: koffi 3.3 ends the process when it does. */
   function checkPollable(fd: number): void {
-    if (watched.has(fd)) throw sysErrors.SYS_NOT_POLLABLE({ fd, problem: 'it is watched already' });
+    if (watched.has(fd)) throw sysErrors.NOT_POLLABLE({ fd, problem: 'it is watched already' });
     const epoll = kernel.check(kernel.calls.epoll_create1(EPOLL.CLOEXEC), 'epoll_create1', '');
     const event = new Uint8Array(EPOLL.eventSize);
     event[0] = EPOLL.IN;
     const result = kernel.calls.epoll_ctl(epoll, EPOLL.CTL_ADD, fd, event);
     const errno = result === -1 ? kernel.errno : 0;
     kernel.calls.close(epoll);
-    if (errno === constants.errno.EPERM) throw sysErrors.SYS_NOT_POLLABLE({ fd, problem: 'a file is always ready' });
-    if (errno !== 0) throw sysErrors.SYS_CALL_FAILED({ call: 'epoll_ctl', what: fdText(fd), errno });
+    if (errno === constants.errno.EPERM) throw sysErrors.NOT_POLLABLE({ fd, problem: 'a file is always ready' });
+    if (errno !== 0) throw sysErrors.CALL_FAILED({ call: 'epoll_ctl', what: fdText(fd), errno });
   }
 
   return {

@@ -32,13 +32,13 @@ type FileCalls = Pick<
 /** A failure of a node:fs call in this package's words. */
 function fsFailure(call: string, fd: number, cause: unknown): SysError {
   const errno = cause instanceof Error && 'errno' in cause ? Math.abs(Number(cause.errno)) : constants.errno.EIO;
-  return sysErrors.SYS_CALL_FAILED({ call, what: fdText(fd), errno });
+  return sysErrors.CALL_FAILED({ call, what: fdText(fd), errno });
 }
 
 export function checkMemfdName(name: string): void {
   if (name.includes('\0') || new TextEncoder().encode(name).length > MAX_NAME) {
     const wanted = `text of at most ${MAX_NAME} bytes without NUL`;
-    throw sysErrors.SYS_BAD_ARGUMENT({ operation: 'memfd', what: 'the name', value: JSON.stringify(name), wanted });
+    throw sysErrors.BAD_ARGUMENT({ operation: 'memfd', what: 'the name', value: JSON.stringify(name), wanted });
   }
 }
 

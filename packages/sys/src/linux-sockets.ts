@@ -25,7 +25,7 @@ export function checkSocketPath(operation: string, path: string): Uint8Array {
   const bytes = new TextEncoder().encode(path);
   if (bytes.length === 0 || bytes.length >= ADDRESS.pathSize || bytes.includes(0)) {
     const wanted = `1 to ${ADDRESS.pathSize - 1} bytes without NUL`;
-    throw sysErrors.SYS_BAD_ARGUMENT({ operation, what: 'the socket path', value: JSON.stringify(path), wanted });
+    throw sysErrors.BAD_ARGUMENT({ operation, what: 'the socket path', value: JSON.stringify(path), wanted });
   }
   return bytes;
 }

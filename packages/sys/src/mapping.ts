@@ -8,10 +8,10 @@ import { FILESYSTEM, type MappedRange, SEAL, type Sys } from './sys.js';
 export function checkSealed(request: WindowRequest): void {
   const { fd, label, hugePages = 'refuse' } = request;
   if (hugePages === 'refuse' && fd.stat().filesystem === FILESYSTEM.HUGETLBFS) {
-    throw sysErrors.SYS_NOT_MEMORY({ label, problem: 'it has huge pages, which a peer can take away; see hugePages' });
+    throw sysErrors.NOT_MEMORY({ label, problem: 'it has huge pages, which a peer can take away; see hugePages' });
   }
   if ((sealsOf(request) & SEAL.SHRINK) === 0) {
-    throw sysErrors.SYS_NOT_SEALED({ label, problem: 'it does not carry F_SEAL_SHRINK' });
+    throw sysErrors.NOT_SEALED({ label, problem: 'it does not carry F_SEAL_SHRINK' });
   }
 }
 
@@ -20,7 +20,7 @@ function sealsOf({ fd, label }: WindowRequest): number {
     return fd.sys.seals(fd.number);
   } catch (failure) {
     if (!(failure instanceof SysError) || failure.errno !== 'EINVAL') throw failure;
-    throw sysErrors.SYS_NOT_SEALED({ label, problem: 'it is a file that cannot be sealed' });
+    throw sysErrors.NOT_SEALED({ label, problem: 'it is a file that cannot be sealed' });
   }
 }
 
@@ -55,7 +55,7 @@ export class Mapping implements MemoryWindow {
     checkWhole('map', 'the window size', windowSize, [sys.pageSize, MAX_VIEW]);
     if (windowSize % sys.pageSize !== 0 || offset % BigInt(sys.pageSize) !== 0n) {
       const value = `${offset} (offset), ${windowSize} (window size)`;
-      throw sysErrors.SYS_BAD_ARGUMENT({
+      throw sysErrors.BAD_ARGUMENT({
         operation: 'map',
         what: label,
         value,
@@ -112,7 +112,7 @@ export class Mapping implements MemoryWindow {
     this.#live('bytes');
     checkSlice(this, offset, length);
     if (!this.contiguous(offset, length)) {
-      throw sysErrors.SYS_SPANS_WINDOWS({ label: this.label, offset, length, window: this.windowSize });
+      throw sysErrors.SPANS_WINDOWS({ label: this.label, offset, length, window: this.windowSize });
     }
     if (length === 0) return new Uint8Array(0);
     const within = offset % this.windowSize;
@@ -145,7 +145,7 @@ export class Mapping implements MemoryWindow {
 
   write(offset: number, from: Uint8Array): void {
     this.#live('write');
-    if (!this.writable) throw sysErrors.SYS_READ_ONLY({ label: this.label });
+    if (!this.writable) throw sysErrors.READ_ONLY({ label: this.label });
     let done = 0;
     for (const piece of this.pieces(offset, from.length)) {
       piece.set(from.subarray(done, done + piece.length));
@@ -184,7 +184,7 @@ export class Mapping implements MemoryWindow {
   }
 
   #live(operation: string): MappedRange {
-    if (this.#range === undefined) throw sysErrors.SYS_UNMAPPED({ label: this.label, operation });
+    if (this.#range === undefined) throw sysErrors.UNMAPPED({ label: this.label, operation });
     return this.#range;
   }
 }

@@ -43,11 +43,11 @@ export function checkWindow(request: WindowRequest): void {
   checkOffset('open memory', 'the offset', offset);
   checkWhole('open memory', 'the length', length, [1, MAX_MAPPING]);
   const facts = fd.stat();
-  if (facts.kind !== 'file') throw sysErrors.SYS_NOT_MEMORY({ label, problem: `the fd is a ${facts.kind}` });
+  if (facts.kind !== 'file') throw sysErrors.NOT_MEMORY({ label, problem: `the fd is a ${facts.kind}` });
   if (facts.filesystem === FILESYSTEM.FUSE) {
-    throw sysErrors.SYS_NOT_MEMORY({ label, problem: 'it lies on FUSE, whose server could make us wait for ever' });
+    throw sysErrors.NOT_MEMORY({ label, problem: 'it lies on FUSE, whose server could make us wait for ever' });
   }
   if (offset + BigInt(length) > facts.size) {
-    throw sysErrors.SYS_BEYOND_FILE({ label, offset, length, size: facts.size });
+    throw sysErrors.BEYOND_FILE({ label, offset, length, size: facts.size });
   }
 }

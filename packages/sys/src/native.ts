@@ -97,18 +97,18 @@ export interface Native {
   kcmp(pid1: number, pid2: number, type: number, a: number, b: number): number;
 }
 
-/** @throws SysError SYS_UNSUPPORTED (ENOSYS). */
+/** @throws SysError SYS_UNSUPPORTED (EOPNOTSUPP). */
 export function loadNative(host: Host): Native {
   const { platform, arch } = host;
   const kcmpNumber = KCMP[arch];
   if (platform !== 'linux' || kcmpNumber === undefined) {
-    throw sysErrors.SYS_UNSUPPORTED({ platform, arch, problem: 'use FakeSys, or run there' });
+    throw sysErrors.UNSUPPORTED({ platform, arch, problem: 'use FakeSys, or run there' });
   }
   try {
     return bind(host.load(), kcmpNumber);
   } catch (cause) {
     const problem = `koffi does not load (${cause instanceof Error ? cause.message : String(cause)}); install dependencies with optional ones`;
-    throw sysErrors.SYS_UNSUPPORTED({ platform, arch, problem }, cause);
+    throw sysErrors.UNSUPPORTED({ platform, arch, problem }, cause);
   }
 }
 

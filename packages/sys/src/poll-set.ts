@@ -19,7 +19,7 @@ export class PollSet {
   /** @throws SysError SYS_BAD_ARGUMENT (EINVAL) for an empty set or a bad fd. */
   constructor(entries: readonly { readonly fd: number; readonly interest: Interest }[]) {
     if (entries.length === 0) {
-      throw sysErrors.SYS_BAD_ARGUMENT({
+      throw sysErrors.BAD_ARGUMENT({
         operation: 'poll',
         what: 'the set',
         value: 'empty',

@@ -81,7 +81,7 @@ export interface Watch {
  * The system calls this project uses, and nothing else: fds are numbers, answers are values, failures are `SysError`s.
  * `LinuxSys` makes them by koffi, `FakeSys` in memory, `FaultySys` makes another one fail. Interrupted calls are
  * repeated. All fds come close-on-exec. Unless a docstring says more, every operation
- * @throws SysError SYS_CALL_FAILED with the call's errno, SYS_BAD_ARGUMENT (EINVAL) before any call, SYS_UNSUPPORTED (ENOSYS).
+ * @throws SysError SYS_CALL_FAILED with the call's errno, SYS_BAD_ARGUMENT (EINVAL) before any call, SYS_UNSUPPORTED (EOPNOTSUPP).
  */
 export interface Sys {
   readonly name: string;

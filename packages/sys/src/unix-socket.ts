@@ -73,7 +73,7 @@ export class UnixSocket {
     const facts = fd.sys.socketFacts(fd.number);
     if (!facts.unixStream || facts.listening) {
       const wanted = 'a connected UNIX stream socket';
-      throw sysErrors.SYS_BAD_ARGUMENT({ operation: 'adopt', what: 'the fd', value: fd.label, wanted });
+      throw sysErrors.BAD_ARGUMENT({ operation: 'adopt', what: 'the fd', value: fd.label, wanted });
     }
     return new UnixSocket(fd);
   }
@@ -156,7 +156,7 @@ export class UnixListener {
     const facts = fd.sys.socketFacts(fd.number);
     if (!facts.unixStream || !facts.listening) {
       const wanted = 'a listening UNIX stream socket';
-      throw sysErrors.SYS_BAD_ARGUMENT({ operation: 'adopt', what: 'the fd', value: fd.label, wanted });
+      throw sysErrors.BAD_ARGUMENT({ operation: 'adopt', what: 'the fd', value: fd.label, wanted });
     }
     return new UnixListener(fd);
   }
@@ -183,4 +183,4 @@ const numbers = (fds: readonly Fd[]): readonly number[] => (fds.length === 0 ? N
 
 /** Somebody who shares the open file made it non-blocking. */
 const nonBlocking = (operation: string, fd: Fd): Error =>
-  sysErrors.SYS_BAD_ARGUMENT({ operation, what: fd.label, value: 'non-blocking', wanted: 'blocking, to wait for it' });
+  sysErrors.BAD_ARGUMENT({ operation, what: fd.label, value: 'non-blocking', wanted: 'blocking, to wait for it' });

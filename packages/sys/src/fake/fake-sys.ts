@@ -192,7 +192,7 @@ export class FakeSys implements Sys {
       return riders;
     });
     if (count === 0) return this.#nothing('send', wait);
-    if (wait && count < bytes.length) throw sysErrors.SYS_WOULD_HANG({ operation: 'send' });
+    if (wait && count < bytes.length) throw sysErrors.WOULD_HANG({ operation: 'send' });
     this.#stir();
     return count;
   }
@@ -232,14 +232,14 @@ export class FakeSys implements Sys {
       set.setReady(i, bits);
       if (bits !== 0) ready += 1;
     }
-    if (ready === 0 && timeout === -1) throw sysErrors.SYS_WOULD_HANG({ operation: 'poll' });
+    if (ready === 0 && timeout === -1) throw sysErrors.WOULD_HANG({ operation: 'poll' });
     return ready;
   }
   watch(fd: number, interest: Interest, callback: () => void): Watch {
     const { object } = this.#file('epoll_ctl', fd);
     checkInterest(interest);
-    if (object instanceof FakeFile) throw sysErrors.SYS_NOT_POLLABLE({ fd, problem: 'a file is always ready' });
-    if (this.#watches.has(fd)) throw sysErrors.SYS_NOT_POLLABLE({ fd, problem: 'it is watched already' });
+    if (object instanceof FakeFile) throw sysErrors.NOT_POLLABLE({ fd, problem: 'a file is always ready' });
+    if (this.#watches.has(fd)) throw sysErrors.NOT_POLLABLE({ fd, problem: 'it is watched already' });
     const wanted = (interest.readable === true ? POLL.IN : 0) | (interest.writable === true ? POLL.OUT : 0);
     const isReady = (): boolean => (this.#readiness(fd) & (wanted | POLL.HUP)) !== 0 && this.#files.has(fd);
     const onStop = (): void => {
@@ -317,7 +317,7 @@ export class FakeSys implements Sys {
   }
 
   #nothing(operation: string, wait: boolean): typeof WOULD_BLOCK {
-    if (wait) throw sysErrors.SYS_WOULD_HANG({ operation });
+    if (wait) throw sysErrors.WOULD_HANG({ operation });
     return WOULD_BLOCK;
   }
 

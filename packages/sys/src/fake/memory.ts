@@ -7,8 +7,7 @@ const { EINVAL, EPERM, EBUSY, EFBIG } = constants.errno;
 /** The largest fake file, bytes. */
 const MAX_FILE = 2n ** 30n;
 
-export const failure = (call: string, errno: number): SysError =>
-  sysErrors.SYS_CALL_FAILED({ call, what: 'fake', errno });
+export const failure = (call: string, errno: number): SysError => sysErrors.CALL_FAILED({ call, what: 'fake', errno });
 
 /** A memfd in memory. */
 export class FakeFile {

@@ -1,0 +1,257 @@
+/** What only the real system shows. Linux only. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import {
+  closeAll,
+  createMemfd,
+  EventFd,
+  Fd,
+  FdInbox,
+  FILESYSTEM,
+  type FileFacts,
+  linuxSys,
+  MAX_VIEW,
+  mapFile,
+  openMemory,
+  SEAL,
+  type Sys,
+  sameFile,
+  UnixSocket,
+  WOULD_BLOCK,
+} from '@pinion/sys';
+import fc from 'fast-check';
+import { assertNothingOpen, bytesOf, openFds, PAGE, refusal } from './systems.js';
+
+const areas = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
+
+describe('mappings', () => {
+  test('more mappings come and go than the kernel has room for', () => {
+    const sys = linuxSys();
+    const fds = openFds();
+    const fd = createMemfd(sys, 'ram', BigInt(PAGE));
+    const before = areas();
+    for (let i = 0; i < 66_000; i++) {
+      const mapping = mapFile({ fd, offset: 0n, length: PAGE, writable: true, label: 'one of many' });
+      if (i % 8 === 0) mapping.window(0)[0] = i;
+      mapping.close();
+    }
+    assert.ok(areas() - before < 1000, `${areas()} areas, ${before} before`);
+    fd.close();
+    assertNothingOpen(sys);
+    assert.equal(openFds(), fds);
+  });
+
+  test('more than 1 GiB is cut into windows, whatever the engine can hold', () => {
+    const sys = linuxSys();
+    const length = 5 * MAX_VIEW + PAGE;
+    using fd = createMemfd(sys, 'ram', BigInt(length));
+    using ram = mapFile({ fd, offset: 0n, length, writable: true, label: 'ram' });
+    assert.equal(ram.windows, 6);
+    ram.write(4 * MAX_VIEW - 3, bytesOf('across'));
+    assert.equal(ram.window(4)[2], 's'.charCodeAt(0));
+    const got = new Uint8Array(6);
+    assert.equal(sys.pread(fd.number, got, BigInt(4 * MAX_VIEW - 3)), 6);
+    assert.deepEqual(got, bytesOf('across'));
+    assert.equal(ram.window(5).length, PAGE);
+  });
+
+  test('a stray store into memory that was mapped for reading reaches nobody and kills nobody', () => {
+    const sys = linuxSys();
+    using fd = createMemfd(sys, 'rom', BigInt(PAGE));
+    sys.pwrite(fd.number, bytesOf('rom'), 0n);
+    using rom = mapFile({ fd, offset: 0n, length: PAGE, writable: false, label: 'rom' });
+    rom.bytes(0, 3).set(bytesOf('ram'));
+    const got = new Uint8Array(3);
+    sys.pread(fd.number, got, 0n);
+    assert.deepEqual(got, bytesOf('rom'));
+  });
+
+  test('a file sealed against writing is mapped for reading only', () => {
+    const sys = linuxSys();
+    using fd = createMemfd(sys, 'rom', BigInt(PAGE), SEAL.SHRINK | SEAL.WRITE);
+    const request = { fd, offset: 0n, length: PAGE, label: 'rom' };
+    assert.throws(() => mapFile({ ...request, writable: true }), refusal('SYS_CALL_FAILED', 'EPERM'));
+    mapFile({ ...request, writable: false }).close();
+    assertNothingOpenBut(sys, ['memfd rom']);
+  });
+
+  test('files of other kinds are not mapped', () => {
+    const real = linuxSys();
+    using fd = createMemfd(real, 'x', BigInt(PAGE));
+    const on = (filesystem: number): Sys => ({ ...real, stat: (n): FileFacts => ({ ...real.stat(n), filesystem }) });
+    const open = (sys: Sys, hugePages: 'refuse' | 'trust') => () => {
+      using lent = new Fd(sys, sys.duplicate(fd.number), 'lent');
+      openMemory({ fd: lent, offset: 0n, length: PAGE, writable: true, label: 'x', hugePages }).close();
+    };
+    assert.throws(open(on(FILESYSTEM.HUGETLBFS), 'refuse'), refusal('SYS_NOT_MEMORY', 'EINVAL'));
+    assert.throws(open(on(FILESYSTEM.HUGETLBFS), 'refuse'), /huge pages/);
+    assert.throws(open(on(FILESYSTEM.FUSE), 'trust'), refusal('SYS_NOT_MEMORY', 'EINVAL'));
+    open(on(FILESYSTEM.HUGETLBFS), 'trust')();
+    assertNothingOpenBut(real, ['memfd x']);
+  });
+
+  test('a view that somebody detached does not trouble the mapping', { skip: !hasTransfer() }, () => {
+    const sys = linuxSys();
+    using fd = createMemfd(sys, 'ram', BigInt(PAGE));
+    const ram = mapFile({ fd, offset: 0n, length: PAGE, writable: true, label: 'ram' });
+    structuredTransfer(ram.window(0));
+    ram.write(0, bytesOf('ok'));
+    const got = new Uint8Array(2);
+    ram.read(0, got);
+    assert.deepEqual(got, bytesOf('ok'));
+    ram.close();
+  });
+
+  test('property: what is written at any place is read back, and nothing beside it changes', () => {
+    const sys = linuxSys();
+    const length = 8 * PAGE;
+    using fd = createMemfd(sys, 'ram', BigInt(length));
+    using ram = mapFile({ fd, offset: 0n, length, writable: true, label: 'ram', windowSize: PAGE });
+    const model = new Uint8Array(length);
+    const store = fc.record({ offset: fc.nat(length), data: fc.uint8Array({ maxLength: 3 * PAGE }) });
+    fc.assert(
+      fc.property(store, ({ offset, data }) => {
+        const fitting = data.subarray(0, length - offset);
+        ram.write(offset, fitting);
+        model.set(fitting, offset);
+        const all = new Uint8Array(length);
+        ram.read(0, all);
+        assert.deepEqual(all, model);
+      }),
+      { numRuns: 50 },
+    );
+  });
+});
+
+describe('sockets', () => {
+  test('property: any bytes arrive in order, however they are cut, with their fds', () => {
+    const sys = linuxSys();
+    using event = EventFd.create(sys, 'event');
+    const message = fc.record({ data: fc.uint8Array({ minLength: 1, maxLength: 300 }), fds: fc.nat(3) });
+    const cut = fc.integer({ min: 1, max: 200 });
+    fc.assert(
+      fc.property(fc.array(message, { maxLength: 8 }), cut, (messages, room) => {
+        const [a, b] = UnixSocket.pair(sys);
+        for (const { data, fds } of messages) a.send(data, new Array<Fd>(fds).fill(event.fd));
+        const inbox = new FdInbox(3);
+        const buffer = new Uint8Array(1000);
+        const got: number[] = [];
+        for (;;) {
+          const into = buffer.subarray(7, 7 + room);
+          const count = b.tryReceive(into, inbox);
+          if (count === WOULD_BLOCK) break;
+          assert.equal(inbox.truncated, false);
+          got.push(...into.subarray(0, count));
+        }
+        assert.deepEqual(
+          got,
+          messages.flatMap(({ data }) => [...data]),
+        );
+        assert.equal(
+          inbox.size,
+          messages.reduce((sum, { fds }) => sum + fds, 0),
+        );
+        inbox.close();
+        closeAll([a.fd, b.fd]);
+      }),
+      { numRuns: 60 },
+    );
+    assertNothingOpenBut(sys, ['event']);
+  });
+
+  test('a receive interrupted by nothing else takes all that fits; a waiting send fills a slow reader', () => {
+    const sys = linuxSys();
+    const [a, b] = UnixSocket.pair(sys);
+    sys.setNonBlocking(a.fd.number, true);
+    const big = new Uint8Array(4 << 20);
+    assert.throws(() => a.send(big), refusal('SYS_BAD_ARGUMENT', 'EINVAL'));
+    assert.throws(() => a.receive(new Uint8Array(1), new FdInbox(0)), refusal('SYS_BAD_ARGUMENT', 'EINVAL'));
+    closeAll([a.fd, b.fd]);
+    assertNothingOpen(sys);
+  });
+
+  test('received fds are closed when a program is started', () => {
+    const sys = linuxSys();
+    const [a, b] = UnixSocket.pair(sys);
+    const inbox = new FdInbox(1);
+    a.send(bytesOf('x'), [a.fd]);
+    b.receive(new Uint8Array(1), inbox);
+    const [fd] = inbox.take();
+    assert.ok(fd !== undefined);
+    const O_CLOEXEC = 0o2000000;
+    for (const { number } of [fd, a.fd]) {
+      const flags = /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${number}`, 'utf8'))?.[1] ?? '0';
+      assert.notEqual(Number.parseInt(flags, 8) & O_CLOEXEC, 0);
+    }
+    closeAll([fd, a.fd, b.fd]);
+  });
+});
+
+describe('the odd ones', () => {
+  test('ioctl writes into its buffer and answers numbers', () => {
+    const sys = linuxSys();
+    const [a, b] = UnixSocket.pair(sys);
+    const FIONREAD = 0x541b;
+    const waiting = new Uint8Array(4);
+    a.send(bytesOf('12345'));
+    assert.equal(sys.ioctl(b.fd.number, FIONREAD, waiting), 0);
+    assert.deepEqual([...waiting], [5, 0, 0, 0]);
+    assert.throws(() => sys.ioctl(b.fd.number, 0x3b64, 0n), refusal('SYS_CALL_FAILED', 'ENOTTY'));
+    closeAll([a.fd, b.fd]);
+  });
+
+  test('identity without kcmp: by inode, eventfds by their number', () => {
+    const real = linuxSys();
+    const sys: Sys = { ...real, compareFiles: () => undefined };
+    const files = [createMemfd(sys, 'a', 1n), createMemfd(sys, 'b', 1n)] as const;
+    const events = [EventFd.create(sys, 'c').fd, EventFd.create(sys, 'd').fd] as const;
+    const copies = [files[0].duplicate(), events[0].duplicate()] as const;
+    assert.ok(sameFile(files[0], copies[0]));
+    assert.ok(!sameFile(files[0], files[1]));
+    assert.ok(sameFile(events[0], copies[1]));
+    assert.ok(!sameFile(events[0], events[1]));
+    assert.ok(!sameFile(files[0], events[0]));
+    const odd: Sys = { ...sys, target: () => 'anon_inode:[timerfd]' };
+    const both = [new Fd(odd, files[0].release(), 'odd'), new Fd(odd, copies[0].release(), 'odd too')] as const;
+    assert.throws(() => sameFile(both[0], both[1]), refusal('SYS_NO_IDENTITY', 'EOPNOTSUPP'));
+    closeAll([...both, files[1], ...events, copies[1]]);
+    assertNothingOpen(real);
+  });
+
+  test('a forgotten owner is reported by name, and its fd is left alone', async () => {
+    const sys = linuxSys();
+    const number = sys.eventfd(0, false);
+    const reports: string[] = [];
+    sys.ledger.onForgotten((kind, label) => reports.push(`${kind} ${label}`));
+    const forget = (): Fd => new Fd(sys, number, 'the forgotten one');
+    forget();
+    setFlagsFromString('--expose-gc');
+    const collect: () => void = runInNewContext('gc');
+    for (let turn = 0; turn < 100 && reports.length === 0; turn++) {
+      collect();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    assert.deepEqual(reports, ['fd the forgotten one']);
+    assert.deepEqual(sys.ledger.labels(), ['the forgotten one']);
+    assert.equal(sys.drain(number), 0n);
+    sys.close(number);
+  });
+});
+
+function assertNothingOpenBut(sys: Sys, labels: readonly string[]): void {
+  assert.deepEqual(sys.ledger.labels(), labels);
+}
+
+function hasTransfer(): boolean {
+  return typeof Reflect.get(ArrayBuffer.prototype, 'transfer') === 'function';
+}
+
+function structuredTransfer(view: Uint8Array): void {
+  const transfer: unknown = Reflect.get(view.buffer, 'transfer');
+  assert.ok(typeof transfer === 'function');
+  transfer.call(view.buffer, 16);
+  assert.equal(view.length, 0);
+}
