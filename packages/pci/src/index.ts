@@ -25,4 +25,5 @@ export type { Identity } from './header.js';
 export type { Interrupts } from './interrupts.js';
 export type { MsiMessage } from './msix-table.js';
 export { PciDevice, type PciDeviceSpec, type ResetCause } from './pci-device.js';
+export { type MsixEntry, PciSoftware, type RegionAccess, type SizedBar } from './pci-software.js';
 export * from './registers.js';
