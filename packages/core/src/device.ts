@@ -85,8 +85,13 @@ export class Device {
    * @throws CORE_PINS_LEFT (EBUSY) and whatever `close` threw - in both cases the device is closed all the same.
    */
   async close(): Promise<void> {
-    this.#runtime.guard.refuseInside(`close of device ${this.name}`, ['open', 'close', 'reset', 'dmaUnmap']);
+    this.checkMayClose();
     await this.#alone(() => this.#close());
+  }
+
+  /** Whether a close could begin here. @throws CORE_REENTRY (EBUSY) inside a duty; whoever counts openers asks before it uncounts one. */
+  checkMayClose(): void {
+    this.#runtime.guard.refuseInside(`close of device ${this.name}`, ['open', 'close', 'reset', 'dmaUnmap']);
   }
 
   /** VFIO_DEVICE_RESET. @throws CORE_NO_RESET (ENOTTY), CORE_NOT_OPEN (EINVAL), the driver's. */

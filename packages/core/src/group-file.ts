@@ -38,6 +38,7 @@ export class DeviceFile {
   /** Closes this file; the last one closes the device. @throws CORE_FILE_CLOSED (EBADF) the second time, and as `Device.close`. */
   async close(): Promise<void> {
     this.#check();
+    this.device.checkMayClose();
     this.#closed = true;
     this.#onClose(this);
     await this.device.close();

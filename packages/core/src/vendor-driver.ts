@@ -23,8 +23,8 @@ export interface IrqInfo {
 export type IrqSink = (index: number, vector: number) => void;
 
 /**
- * What a device does. Source: struct vfio_device_ops. Core calls one duty at a time per device and awaits each;
- * `readRegion` and `writeRegion` are only called while the device is open.
+ * What a device does. Source: struct vfio_device_ops. Core calls `open`, `close` and `reset` one at a time per device and awaits
+ * each; `dmaUnmap` may come while one of them is under way. `readRegion` and `writeRegion` are only called while the device is open.
  */
 export interface DeviceOps {
   readonly regions?: readonly RegionInfo[];

@@ -171,6 +171,34 @@ test('a page pinned twice needs two unpins, in any order of handles and calls', 
   await mediator.close();
 });
 
+test('a page takes more references than fit into a byte', async () => {
+  const { pins, container, mediator } = await seated();
+  for (let n = 0; n < 600; n += 1) pins.pinInto(at(5), 1, PROT_RW, out);
+  assert.equal(pins.count(at(5)), 600);
+  for (let n = 600; n > 1; n -= 1) pins.unpin(at(5), 1);
+  assert.deepEqual([pins.count(at(5)), pins.pages, container.stats.pinnedPages], [1, 1, 1]);
+  pins.unpin(at(5), 1);
+  assert.deepEqual([pins.count(at(5)), pins.pages, container.stats.pinnedPages], [0, 0, 0]);
+  await mediator.close();
+});
+
+test('a driver that closes its own file from dmaUnmap is refused, and the file closes later', async () => {
+  const world = await startWorld();
+  const seat = await openMdev(world, 1);
+  mapFrames(seat.container, 0, 8);
+  seat.device.context.pins.pin(at(1), 1, PROT_RW);
+  const refused: unknown[] = [];
+  seat.device.onDmaUnmap = async () => {
+    await seat.file.close().catch((failure: unknown) => refused.push(failure));
+    seat.device.context.pins.unpin(at(1), 1);
+  };
+  await unmapFrames(seat.container, 0, 8);
+  assert.match(String(refused[0]), /^CORE_REENTRY \(EBUSY\)/);
+  assert.equal(seat.file.closed, false);
+  await seat.file.close();
+  await world.mediator.close();
+});
+
 test('the journal of holdings is per device', async () => {
   const world = await startWorld();
   const one = await openMdev(world, 1);

@@ -5,6 +5,7 @@ import { errorNames, PinionError } from '@pinion/core';
 import {
   createPinTable,
   DEFAULT_PIN_TABLE,
+  dmaMapErrors,
   PIN_TABLE_KINDS,
   PROFILES,
   pinTableErrors,
@@ -15,9 +16,13 @@ import {
 const readme = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
 const column = (row: RegExp): string[][] => [...readme.matchAll(row)].map(([, ...cells]) => cells);
 
-test('the README has a row for every error of both catalogues, and no other', () => {
+test('the README has a row for every error of its catalogues, and no other', () => {
   const rows = column(/^\| `(TYPE1_\w+)` \| (\w+) \|/gm);
-  const names = [...errorNames('TYPE1', type1Errors), ...errorNames('TYPE1', pinTableErrors)];
+  const names = [
+    ...errorNames('TYPE1', type1Errors),
+    ...errorNames('TYPE1', pinTableErrors),
+    ...errorNames('TYPE1', dmaMapErrors),
+  ];
   assert.deepEqual(rows.map(([name]) => name).sort(), names.sort());
   assert.equal(new Set(names).size, names.length, 'the catalogues share no name');
 });
