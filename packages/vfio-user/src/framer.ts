@@ -1,3 +1,4 @@
+import type { Fd } from '@pinion/sys';
 import { HEADER_FLAG } from './commands.js';
 import { vfioUserErrors } from './errors.js';
 import type { Message } from './message.js';
@@ -16,17 +17,17 @@ const NOTHING = new Uint8Array(0);
  * a message, and a kernel ends a read behind the piece of a stream that carries them. Descriptors that come with a piece in which no
  * message begins belong to nobody.
  */
-export class Framer {
+export class Framer<F = Fd> {
   readonly #maxSize: number;
-  readonly #stray: (fds: readonly number[]) => void;
+  readonly #stray: (fds: readonly F[]) => void;
   #head = NOTHING;
   #header: Header | undefined;
   #payload = NOTHING;
   #filled = 0;
-  #fds: readonly number[] = [];
+  #fds: readonly F[] = [];
 
   /** `maxSize`: most bytes of a message, its header included. `stray`: gets descriptors that belong to no message. */
-  constructor(maxSize: number, stray: (fds: readonly number[]) => void) {
+  constructor(maxSize: number, stray: (fds: readonly F[]) => void) {
     this.#maxSize = maxSize;
     this.#stray = stray;
   }
@@ -41,7 +42,7 @@ export class Framer {
    * @throws VFIOUSER_BAD_MESSAGE (EBADMSG) for a header that cannot be: nothing can be read behind it. The messages before
    * it were handed to `deliver`; descriptors of this piece went to `stray`.
    */
-  push(bytes: Uint8Array, fds: readonly number[], deliver: (message: Message) => void): void {
+  push(bytes: Uint8Array, fds: readonly F[], deliver: (message: Message<F>) => void): void {
     const owner = fds.length === 0 ? -1 : this.#lastStart(bytes);
     if (fds.length > 0 && owner < 0) this.#stray(fds);
     let unowned = owner >= 0;
@@ -95,7 +96,7 @@ export class Framer {
     return (this.#checkedSize(HEADER.read(head)) ?? bytes.length + HEADER.size) - this.#head.length;
   }
 
-  #take(bytes: Uint8Array, at: number, deliver: (message: Message) => void): number {
+  #take(bytes: Uint8Array, at: number, deliver: (message: Message<F>) => void): number {
     if (this.#header === undefined) return this.#takeHeader(bytes, at, deliver);
     const part = bytes.subarray(at, at + this.#payload.length - this.#filled);
     this.#payload.set(part, this.#filled);
@@ -104,7 +105,7 @@ export class Framer {
     return at + part.length;
   }
 
-  #takeHeader(bytes: Uint8Array, at: number, deliver: (message: Message) => void): number {
+  #takeHeader(bytes: Uint8Array, at: number, deliver: (message: Message<F>) => void): number {
     const missing = HEADER.size - this.#head.length;
     const part = bytes.subarray(at, at + missing);
     if (part.length < missing) {
@@ -126,7 +127,7 @@ export class Framer {
     return start;
   }
 
-  #finish(header: Header, payload: Uint8Array, deliver: (message: Message) => void): void {
+  #finish(header: Header, payload: Uint8Array, deliver: (message: Message<F>) => void): void {
     const fds = this.#fds;
     this.#fds = [];
     this.#header = undefined;

@@ -8,16 +8,16 @@ const message = (id: number, size: number): Uint8Array =>
   encodeMessage({ id, command: 9, flags: 0, error: 0, payload: new Uint8Array(size).fill(id) });
 
 interface Rig {
-  readonly framer: Framer;
-  readonly got: Message[];
+  readonly framer: Framer<number>;
+  readonly got: Message<number>[];
   readonly stray: number[];
   push(bytes: Uint8Array, fds?: readonly number[]): void;
 }
 
 function rig(max = MAX): Rig {
-  const got: Message[] = [];
+  const got: Message<number>[] = [];
   const stray: number[] = [];
-  const framer = new Framer(max, (fds) => stray.push(...fds));
+  const framer = new Framer<number>(max, (fds) => stray.push(...fds));
   return { framer, got, stray, push: (bytes, fds = []) => framer.push(bytes, fds, (each) => got.push(each)) };
 }
 

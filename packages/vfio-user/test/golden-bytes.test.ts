@@ -325,8 +325,8 @@ describe('golden bytes', () => {
     const wire = '3412 0900 14000000 21000000 16000000 deadbeef';
     const message = { id: 0x1234, command: COMMAND.REGION_READ, flags: 0x21, error: 22, payload: bytes('deadbeef') };
     assert.equal(hex(encodeMessage(message)), hex(bytes(wire)));
-    const got: Message[] = [];
-    new Framer(64, () => assert.fail()).push(bytes(wire), [], (each) => got.push(each));
+    const got: Message<number>[] = [];
+    new Framer<number>(64, () => assert.fail()).push(bytes(wire), [], (each) => got.push(each));
     assert.deepEqual(got, [{ ...message, fds: [] }]);
   });
 

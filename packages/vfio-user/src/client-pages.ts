@@ -1,0 +1,110 @@
+import { asPfn, type HostMemory, hex, PAGE_SIZE, type PageClass, type Pfn } from '@pinion/core';
+import { Mapping, type MemoryWindow } from '@pinion/sys';
+
+/** The first frame number given out, so that a forgotten translation (iova frame used as host frame) hits nothing. */
+const FIRST_FRAME = 0x10_0000;
+
+/** The memory behind one DMA_MAP: consecutive frames. */
+export interface Piece {
+  readonly first: number;
+  readonly pages: number;
+  /** Absent: the client sent no descriptor, and its memory is reached by messages alone. */
+  readonly memory: MemoryWindow | undefined;
+  /** Long-term references to its pages. */
+  references: number;
+}
+
+/**
+ * The memory of all clients, as page frames. A frame stands for a page of one DMA mapping; numbers are never used twice, so
+ * one that somebody kept leads to nothing. Give it to the mediator as its `memory`.
+ */
+export class ClientPages implements HostMemory {
+  /** Ascending: numbers only grow. */
+  readonly #pieces: Piece[] = [];
+  #next = FIRST_FRAME;
+
+  /** Pieces that are there: one per mapping of a client. */
+  get pieces(): number {
+    return this.#pieces.length;
+  }
+
+  /** References that devices hold on pages. */
+  get references(): number {
+    return this.#pieces.reduce((sum, piece) => sum + piece.references, 0);
+  }
+
+  add(pages: number, memory: MemoryWindow | undefined): Piece {
+    const piece = { first: this.#next, pages, memory, references: 0 };
+    this.#next += pages + 1; // one frame of nothing behind it, so that a run over its end is caught
+    this.#pieces.push(piece);
+    return piece;
+  }
+
+  /** Takes a piece away and lets go of its memory: views of it that somebody kept see it no more. */
+  remove(piece: Piece): void {
+    const index = this.#indexOf(piece.first);
+    if (this.#pieces[index] !== piece) return;
+    this.#pieces.splice(index, 1);
+    piece.memory?.close();
+  }
+
+  find(frame: number): Piece | undefined {
+    return this.#pieces[this.#indexOf(frame)];
+  }
+
+  pageClass(pfn: Pfn): PageClass {
+    return mappingOf(this.find(pfn)) === undefined ? 'device' : 'normal';
+  }
+
+  bytes(pfn: Pfn, count: number): Uint8Array {
+    const piece = this.find(pfn);
+    const mapping = mappingOf(piece);
+    const offset = piece === undefined ? 0 : (pfn - piece.first) * PAGE_SIZE;
+    const size = count * PAGE_SIZE;
+    if (mapping === undefined || count < 1 || offset + size > mapping.length || !mapping.contiguous(offset, size)) {
+      throw new RangeError(`host frames ${hex(pfn)}..${hex(pfn + count - 1)} are not one piece of mapped memory`);
+    }
+    return mapping.bytes(offset, size);
+  }
+
+  contiguous(pfn: Pfn): boolean {
+    const piece = this.find(pfn);
+    const mapping = mappingOf(piece);
+    if (piece === undefined || mapping === undefined || pfn + 1 >= piece.first + piece.pages) return false;
+    return mapping.contiguous((pfn - piece.first) * PAGE_SIZE, 2 * PAGE_SIZE);
+  }
+
+  /** @returns the frame, referenced; undefined if no mapped memory is there or it may not be written. */
+  reference(frame: number, write: boolean): Pfn | undefined {
+    const piece = this.find(frame);
+    const mapping = mappingOf(piece);
+    if (piece === undefined || mapping === undefined || (write && !mapping.writable)) return undefined;
+    piece.references += 1;
+    return asPfn(frame);
+  }
+
+  /** @throws RangeError for a frame without references: whoever unpins it keeps wrong books. */
+  unpinPage(pfn: Pfn, _dirty: boolean): void {
+    const piece = this.find(pfn);
+    if (piece === undefined || piece.references === 0) throw new RangeError(`host frame ${hex(pfn)} is not pinned`);
+    piece.references -= 1;
+  }
+
+  /** Index of the piece that holds `frame`, -1 if none does. */
+  #indexOf(frame: number): number {
+    let low = 0;
+    let high = this.#pieces.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >>> 1;
+      const piece = this.#pieces[middle];
+      if (piece === undefined) return -1;
+      if (frame < piece.first) high = middle - 1;
+      else if (frame >= piece.first + piece.pages) low = middle + 1;
+      else return middle;
+    }
+    return -1;
+  }
+}
+
+const mappingOf = (piece: Piece | undefined): Mapping | undefined =>
+  piece?.memory instanceof Mapping ? piece.memory : undefined;

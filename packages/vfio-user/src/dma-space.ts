@@ -1,0 +1,176 @@
+import { ADDRESS_SPACE_SIZE, type Container, PAGE_SHIFT, type Prot, pageOffset } from '@pinion/core';
+import { type Fd, openMemory } from '@pinion/sys';
+import { type ClientTask, vaddrOf } from './client-memory.js';
+import type { Piece } from './client-pages.js';
+import { vfioUserErrors } from './errors.js';
+import type { DmaMap } from './structs.js';
+
+/** The most bytes one mapping may have: an offset inside it must be an exact number. */
+const MAX_SIZE = 1n << 47n;
+
+/** Who mapped: a connection. */
+export type Owner = object;
+
+/** One mapping of a VM. Several connections of the VM may have asked for it; it goes with the last of them. */
+export interface DmaEntry {
+  readonly address: bigint;
+  readonly size: bigint;
+  readonly prot: Prot;
+  readonly offset: bigint;
+  /** What tells its file from others; undefined without a file. */
+  readonly file: string | undefined;
+  readonly piece: Piece;
+  readonly owners: Set<Owner>;
+}
+
+/**
+ * The DMA mappings of one VM, in one container: what DMA_MAP and DMA_UNMAP mean. The container's backend decides about
+ * overlaps, limits and pins; this keeps the memory behind each mapping and who asked for it.
+ *
+ * Connections of one VM may share it. Then a mapping that another connection made already - same place, same memory - gets a
+ * second owner, and lives until its last owner unmaps it or is gone.
+ */
+export class DmaSpace {
+  readonly container: Container;
+  readonly task: ClientTask;
+  readonly #entries = new Map<bigint, DmaEntry>();
+  /** Unmaps that wait for devices: nothing else is decided about their ranges until they are through. */
+  readonly #leaving = new Map<DmaEntry, Promise<unknown>>();
+  /** Ascending by address; made anew when the entries changed. */
+  #sorted: readonly DmaEntry[] | undefined;
+
+  constructor(container: Container, task: ClientTask) {
+    this.container = container;
+    this.task = task;
+  }
+
+  get entries(): readonly DmaEntry[] {
+    return [...this.#entries.values()];
+  }
+
+  /** What to wait for before `map` of this range: another connection's unmap. */
+  leaving(address: bigint, size: bigint): Promise<unknown> | undefined {
+    for (const [entry, done] of this.#leaving) {
+      if (entry.address < address + size && address < entry.address + entry.size) return done;
+    }
+    return undefined;
+  }
+
+  /**
+   * DMA_MAP. `fd` stays the caller's. All or nothing.
+   * @throws VFIOUSER_BAD_MAP (EINVAL), VFIOUSER_MAP_EXISTS (EEXIST), the errors of `openMemory`, and what the backend throws.
+   */
+  map(owner: Owner, request: DmaMap, fd: Fd | undefined): void {
+    checkRange(request, fd !== undefined);
+    const { address, size, offset, flags: prot } = request;
+    const file = fd === undefined ? undefined : identityOf(fd);
+    const there = this.#entries.get(address);
+    if (there !== undefined) {
+      const same = there.size === size && there.prot === prot && there.file === file && there.offset === offset;
+      if (!same || file === undefined || there.owners.has(owner)) throw vfioUserErrors.MAP_EXISTS({ address, size });
+      there.owners.add(owner);
+      return;
+    }
+    const piece = this.#open(request, fd);
+    try {
+      this.container.mapDma({ iova: address, size, vaddr: vaddrOf(piece), prot }, this.task);
+    } catch (cause) {
+      this.task.mm.remove(piece);
+      throw cause;
+    }
+    this.#entries.set(address, { address, size, prot, offset, file, piece, owners: new Set([owner]) });
+    this.#sorted = undefined;
+  }
+
+  /**
+   * DMA_UNMAP. Settles when no device has a page of the mapping any more.
+   * @throws VFIOUSER_NOT_MAPPED (ENOENT) unless it is exactly a mapping of this owner; what devices and the backend throw: the mapping stays.
+   */
+  async unmap(owner: Owner, address: bigint, size: bigint): Promise<void> {
+    const entry = this.#entries.get(address);
+    if (entry === undefined || entry.size !== size || !entry.owners.has(owner)) {
+      throw vfioUserErrors.NOT_MAPPED({ address, size });
+    }
+    await this.#release(entry, owner);
+  }
+
+  /** Every mapping of an owner goes, in ascending order. @throws the first failure, after all were tried. */
+  async unmapAll(owner: Owner): Promise<void> {
+    const failures: unknown[] = [];
+    for (const entry of this.#ascending()) {
+      if (!entry.owners.has(owner)) continue;
+      try {
+        await this.#release(entry, owner);
+      } catch (failure) {
+        failures.push(failure);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+
+  /** The mapping over a byte: binary search. */
+  find(address: bigint): DmaEntry | undefined {
+    const sorted = this.#ascending();
+    let low = 0;
+    let high = sorted.length - 1;
+    while (low <= high) {
+      const middle = (low + high) >>> 1;
+      const entry = sorted[middle];
+      if (entry === undefined) return undefined;
+      if (address < entry.address) high = middle - 1;
+      else if (address >= entry.address + entry.size) low = middle + 1;
+      else return entry;
+    }
+    return undefined;
+  }
+
+  #ascending(): readonly DmaEntry[] {
+    this.#sorted ??= [...this.#entries.values()].sort((a, b) => (a.address < b.address ? -1 : 1));
+    return this.#sorted;
+  }
+
+  async #release(entry: DmaEntry, owner: Owner): Promise<void> {
+    entry.owners.delete(owner);
+    if (entry.owners.size > 0) return;
+    const gone = this.container.unmapDma({ iova: entry.address, size: entry.size }, this.task);
+    this.#leaving.set(
+      entry,
+      gone.catch(() => {}),
+    ); // why: whoever waits only wants it to be over
+    try {
+      await gone;
+    } catch (cause) {
+      entry.owners.add(owner);
+      throw cause;
+    } finally {
+      this.#leaving.delete(entry);
+    }
+    this.#entries.delete(entry.address);
+    this.#sorted = undefined;
+    this.task.mm.remove(entry.piece);
+  }
+
+  #open({ address, size, offset, flags }: DmaMap, fd: Fd | undefined): Piece {
+    const pages = Number(size >> BigInt(PAGE_SHIFT));
+    if (fd === undefined) return this.task.mm.add(pages, undefined);
+    const label = `DMA mapping of ${this.task.name} at 0x${address.toString(16)}`;
+    const memory = openMemory({ fd, offset, length: Number(size), writable: (flags & 2) !== 0, label });
+    return this.task.mm.add(pages, memory);
+  }
+}
+
+function identityOf(fd: Fd): string {
+  const { device, inode } = fd.stat();
+  return `${device}:${inode}`;
+}
+
+function checkRange({ address, size, offset }: DmaMap, hasFile: boolean): void {
+  const bad = (problem: string): unknown => vfioUserErrors.BAD_MAP({ address, size, problem });
+  if (size === 0n) throw bad('it has no bytes');
+  if (pageOffset(address) !== 0 || pageOffset(size) !== 0) throw bad('address and size must be multiples of 4096');
+  if (address + size > ADDRESS_SPACE_SIZE) throw bad('it goes past 2^64');
+  if (size > MAX_SIZE) throw bad('it is larger than anything can be');
+  if (pageOffset(offset) !== 0) throw bad('the offset in its file must be a multiple of 4096');
+  if (offset + size > ADDRESS_SPACE_SIZE) throw bad('the offset in its file goes past 2^64');
+  if (!hasFile && offset !== 0n) throw bad('an offset without a file');
+}

@@ -1,0 +1,122 @@
+import { PROT_READ, PROT_WRITE } from '@pinion/core';
+import type { Calls } from './calls.js';
+import { COMMAND } from './commands.js';
+import { decodeDmaAccess, encodeDmaAccess } from './dma-messages.js';
+import type { DmaEntry, DmaSpace, Owner } from './dma-space.js';
+import { vfioUserErrors } from './errors.js';
+import type { Message } from './message.js';
+import type { RequestScope } from './request-scope.js';
+import type { GuestMemory } from './served-device.js';
+
+interface InFlight {
+  readonly first: bigint;
+  readonly last: bigint;
+  readonly abandon: (cause: unknown) => void;
+}
+
+/**
+ * DMA to the memory of one client. What was mapped with a descriptor is copied at once, through the container; the rest goes by
+ * DMA_READ and DMA_WRITE messages of at most the client's size, one after the other. Not atomic: what came before a
+ * failure stays done.
+ *
+ * A device must not await this inside a request that its sender waits for unless the memory is shared: VFIOUSER_DMA_IN_REQUEST.
+ */
+export class GuestDma implements GuestMemory {
+  readonly #space: DmaSpace;
+  readonly #owner: Owner;
+  readonly #calls: Calls;
+  readonly #scope: RequestScope;
+  readonly #inFlight = new Set<InFlight>();
+  /** Most bytes in one message; the client says so in VERSION. */
+  maxBytes = 1 << 20;
+
+  constructor(about: { space: DmaSpace; owner: Owner; calls: Calls; scope: RequestScope }) {
+    this.#space = about.space;
+    this.#owner = about.owner;
+    this.#calls = about.calls;
+    this.#scope = about.scope;
+  }
+
+  /**
+   * Fills `bytes` from the client's memory at `address`.
+   * @throws VFIOUSER_NO_DMA (EFAULT), VFIOUSER_DMA_IN_REQUEST (EDEADLK), VFIOUSER_DMA_REFUSED (EIO), VFIOUSER_REFUSED with the client's
+   * errno, VFIOUSER_TIMEOUT (ETIMEDOUT), VFIOUSER_DISCONNECTED (ENODEV), and the backend's.
+   */
+  read(address: bigint, bytes: Uint8Array): Promise<void> {
+    return this.#each({ address, bytes, prot: PROT_READ }, (at, part) => this.#readMessage(at, part));
+  }
+
+  /** Writes `bytes` into the client's memory at `address`. @throws as `read`. */
+  write(address: bigint, bytes: Uint8Array): Promise<void> {
+    return this.#each({ address, bytes, prot: PROT_WRITE }, (at, part) => this.#writeMessage(at, part));
+  }
+
+  /**
+   * A mapping goes away: messages about it that the client has not answered are given up. Their sender could not wait: the client
+   * does not answer before its unmap is through.
+   */
+  forget(address: bigint, size: bigint): void {
+    for (const { first, last, abandon } of [...this.#inFlight]) {
+      if (first < address + size && address <= last) abandon(vfioUserErrors.NO_DMA({ address: first, length: 0 }));
+    }
+  }
+
+  async #each(
+    access: { address: bigint; bytes: Uint8Array; prot: number },
+    message: (at: bigint, part: Uint8Array) => Promise<void>,
+  ): Promise<void> {
+    const { bytes, prot } = access;
+    for (let done = 0; done < bytes.length; ) {
+      const at = access.address + BigInt(done);
+      const entry = this.#space.find(at);
+      if (entry === undefined || (entry.prot & prot) === 0 || !entry.owners.has(this.#owner)) {
+        throw vfioUserErrors.NO_DMA({ address: at, length: bytes.length - done });
+      }
+      const part = bytes.subarray(done, done + this.#room(entry, at));
+      if (entry.piece.memory !== undefined) this.#space.container.dmaRw(at, part, prot === PROT_WRITE);
+      else await message(at, part);
+      done += part.length;
+    }
+  }
+
+  /** Bytes from `at` to the end of its mapping, or to the end of a message. */
+  #room(entry: DmaEntry, at: bigint): number {
+    const rest = entry.address + entry.size - at;
+    const max = entry.piece.memory === undefined ? BigInt(this.maxBytes) : rest;
+    return Number(rest < max ? rest : max);
+  }
+
+  async #readMessage(at: bigint, part: Uint8Array): Promise<void> {
+    const reply = await this.#send(COMMAND.DMA_READ, at, part.length);
+    const { address, count, data } = this.#decode(reply, true);
+    if (address !== at || count !== BigInt(part.length)) throw wrongAnswer(at);
+    part.set(data);
+  }
+
+  async #writeMessage(at: bigint, part: Uint8Array): Promise<void> {
+    const reply = await this.#send(COMMAND.DMA_WRITE, at, part.length, part);
+    const { address, count } = this.#decode(reply, false);
+    if (address !== at || count !== BigInt(part.length)) throw wrongAnswer(at);
+  }
+
+  async #send(command: number, at: bigint, length: number, data?: Uint8Array): Promise<Message> {
+    const waiting = this.#scope.command;
+    if (waiting !== undefined) throw vfioUserErrors.DMA_IN_REQUEST({ address: at, command: waiting });
+    const { reply, abandon } = this.#calls.start(command, encodeDmaAccess(at, length, data));
+    const flight = { first: at, last: at + BigInt(length) - 1n, abandon };
+    this.#inFlight.add(flight);
+    try {
+      return await reply;
+    } finally {
+      this.#inFlight.delete(flight);
+    }
+  }
+
+  #decode(reply: Message, carries: boolean): ReturnType<typeof decodeDmaAccess> {
+    for (const fd of reply.fds) fd.close();
+    return decodeDmaAccess(reply.command, reply.payload, carries, this.maxBytes);
+  }
+}
+
+const wrongAnswer = (address: bigint): unknown =>
+  vfioUserErrors.DMA_REFUSED({ address, problem: 'the reply is about another address or size' });

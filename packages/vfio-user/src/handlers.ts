@@ -1,0 +1,210 @@
+import { PinionError } from '@pinion/core';
+import { type Fd, SysError } from '@pinion/sys';
+import { COMMAND, DEVICE_FLAG, DMA_UNMAP_FLAG, PCI_REGION, REGION_FLAG } from './commands.js';
+import { decodeDmaMap, decodeDmaUnmap, encodeDmaUnmap } from './dma-messages.js';
+import type { DmaSpace, Owner } from './dma-space.js';
+import { vfioUserErrors } from './errors.js';
+import type { GuestDma } from './guest-dma.js';
+import {
+  decodeDeviceInfo,
+  decodeIoFdsRequest,
+  decodeIrqInfo,
+  decodeRegionInfoRequest,
+  encodeDeviceInfo,
+  encodeIoFds,
+  encodeIrqInfo,
+  encodeRegionInfo,
+  type RegionDescription,
+} from './info-messages.js';
+import { decodeSetIrqs } from './irq-messages.js';
+import type { IrqTable } from './irq-table.js';
+import type { Message } from './message.js';
+import {
+  decodeRegionAccess,
+  decodeWriteMulti,
+  encodeRegionAccess,
+  encodeWriteMultiReply,
+  type SmallWrite,
+} from './region-messages.js';
+import type { ServedDevice, ServedRegion } from './served-device.js';
+import type { RegionAccess } from './structs.js';
+
+/** What goes back: the payload of the reply, and descriptors that stay with whoever has them. */
+export interface Reply {
+  readonly payload: Uint8Array;
+  readonly fds?: readonly Fd[];
+}
+
+/** What the handlers of one connection work on. */
+export interface Served {
+  readonly device: ServedDevice;
+  readonly space: DmaSpace;
+  readonly owner: Owner;
+  readonly irqs: IrqTable;
+  readonly dma: GuestDma;
+  /** Most bytes of data that this server accepts in one message. */
+  readonly maxBytes: number;
+  /** Most descriptors that it accepts with one message. */
+  readonly maxFds: number;
+}
+
+export type Handler = (served: Served, message: Message) => Reply | Promise<Reply>;
+
+const NOTHING: Reply = { payload: new Uint8Array(0) };
+
+/** Who handles which command. VERSION is the session's own. A handler of `TAKES_FDS` owns the descriptors once it has settled well. */
+export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
+  [COMMAND.DMA_MAP, mapDma],
+  [COMMAND.DMA_UNMAP, unmapDma],
+  [COMMAND.DEVICE_GET_INFO, deviceInfo],
+  [COMMAND.DEVICE_GET_REGION_INFO, regionInfo],
+  [COMMAND.DEVICE_GET_REGION_IO_FDS, regionIoFds],
+  [COMMAND.DEVICE_GET_IRQ_INFO, irqInfo],
+  [COMMAND.DEVICE_SET_IRQS, setIrqs],
+  [COMMAND.REGION_READ, readRegion],
+  [COMMAND.REGION_WRITE, writeRegion],
+  [COMMAND.DEVICE_RESET, reset],
+  [COMMAND.REGION_WRITE_MULTI, writeMulti],
+]);
+
+/** Commands that come with descriptors; with all others they are refused. */
+export const TAKES_FDS: ReadonlySet<number> = new Set([COMMAND.DMA_MAP, COMMAND.DEVICE_SET_IRQS]);
+
+/** The errno of a failure as it goes over the wire: EIO for what is no error of ours. */
+export function wireErrno(failure: unknown): number {
+  return failure instanceof PinionError || failure instanceof SysError ? failure.code : 5;
+}
+
+function mapDma({ space, owner }: Served, { payload, fds }: Message): Reply | Promise<Reply> {
+  const request = decodeDmaMap(payload);
+  if (fds.length > 1) {
+    throw vfioUserErrors.BAD_FDS({ command: COMMAND.DMA_MAP, count: fds.length, allowed: 'one or none' });
+  }
+  const map = (): Reply => {
+    space.map(owner, request, fds[0]);
+    return NOTHING;
+  };
+  const leaving = space.leaving(request.address, request.size);
+  return leaving === undefined ? map() : leaving.then(map);
+}
+
+async function unmapDma({ space, owner, dma, maxBytes }: Served, { payload }: Message): Promise<Reply> {
+  const request = decodeDmaUnmap(payload, maxBytes);
+  if (request.bitmap !== undefined) throw vfioUserErrors.NOT_SUPPORTED({ what: 'a report of dirty pages' });
+  if ((request.flags & DMA_UNMAP_FLAG.ALL) !== 0) {
+    for (const { address, size } of space.entries) dma.forget(address, size);
+    await space.unmapAll(owner);
+  } else {
+    dma.forget(request.address, request.size);
+    await space.unmap(owner, request.address, request.size);
+  }
+  return { payload: encodeDmaUnmap(request) };
+}
+
+function deviceInfo({ device, irqs }: Served, { payload }: Message): Reply {
+  decodeDeviceInfo(payload);
+  const flags = (device.resettable ? DEVICE_FLAG.RESET : 0) | (device.pci ? DEVICE_FLAG.PCI : 0);
+  return { payload: encodeDeviceInfo({ flags, regions: regionCount(device), irqs: irqs.count }) };
+}
+
+const regionCount = (device: ServedDevice): number =>
+  Math.max(device.pci ? PCI_REGION.COUNT : 0, ...device.regions.map(({ index }) => index + 1));
+
+function regionInfo({ device }: Served, { payload }: Message): Reply {
+  const { index, argsz } = decodeRegionInfoRequest(payload);
+  checkRegionIndex(device, index);
+  const region = device.regions.find((each) => each.index === index);
+  const { bytes, complete } = encodeRegionInfo(describe(index, region), argsz);
+  const fd = region?.mapping?.fd;
+  return complete && fd !== undefined ? { payload: bytes, fds: [fd] } : { payload: bytes };
+}
+
+function describe(index: number, region: ServedRegion | undefined): RegionDescription {
+  if (region === undefined || region.size === 0) return { index, flags: 0, size: 0n, offset: 0n };
+  const { readable, writable, mapping, type, size } = region;
+  const flags =
+    (readable ? REGION_FLAG.READ : 0) | (writable ? REGION_FLAG.WRITE : 0) | (mapping ? REGION_FLAG.MMAP : 0);
+  return {
+    index,
+    flags,
+    size: BigInt(size),
+    offset: BigInt(mapping?.offset ?? 0),
+    ...(mapping?.areas === undefined ? {} : { areas: mapping.areas }),
+    ...(type === undefined ? {} : { type }),
+  };
+}
+
+function regionIoFds({ device }: Served, { payload }: Message): Reply {
+  const { index, argsz } = decodeIoFdsRequest(payload);
+  checkRegionIndex(device, index);
+  const io = device.regions.find((each) => each.index === index)?.io;
+  const { bytes, complete } = encodeIoFds(index, io?.entries ?? [], argsz);
+  return complete && io !== undefined ? { payload: bytes, fds: io.fds } : { payload: bytes };
+}
+
+function checkRegionIndex(device: ServedDevice, index: number): void {
+  const count = regionCount(device);
+  if (index >= count) throw vfioUserErrors.BAD_INDEX({ what: 'region', index, count });
+}
+
+function irqInfo({ irqs }: Served, { payload }: Message): Reply {
+  return { payload: encodeIrqInfo(irqs.info(decodeIrqInfo(payload).index)) };
+}
+
+function setIrqs({ irqs }: Served, { payload, fds }: Message): Reply {
+  irqs.set(decodeSetIrqs(payload), fds);
+  return NOTHING;
+}
+
+/** @returns where the access begins. @throws VFIOUSER_BAD_ACCESS (EINVAL), VFIOUSER_BAD_INDEX (EINVAL). */
+function checkAccess(device: ServedDevice, access: RegionAccess, right: 'readable' | 'writable'): number {
+  const { region: index, offset, count } = access;
+  checkRegionIndex(device, index);
+  const bad = (problem: string): unknown => vfioUserErrors.BAD_ACCESS({ region: index, offset, count, problem });
+  const region = device.regions.find((each) => each.index === index);
+  if (region === undefined || !region[right]) throw bad(`it is not ${right}`);
+  if (offset + BigInt(count) > BigInt(region.size)) throw bad(`it has ${region.size} bytes`);
+  return Number(offset);
+}
+
+function readRegion({ device, maxBytes }: Served, { payload }: Message): Reply | Promise<Reply> {
+  const { offset, region, count } = decodeRegionAccess(COMMAND.REGION_READ, payload, false, maxBytes);
+  const at = checkAccess(device, { offset, region, count }, 'readable');
+  const bytes = new Uint8Array(count);
+  const read = count === 0 ? undefined : device.readRegion(region, at, bytes);
+  const reply = (): Reply => ({ payload: encodeRegionAccess({ offset, region, count }, bytes) });
+  return read instanceof Promise ? read.then(reply) : reply();
+}
+
+function writeRegion({ device, maxBytes }: Served, { payload }: Message): Reply | Promise<Reply> {
+  const { offset, region, count, data } = decodeRegionAccess(COMMAND.REGION_WRITE, payload, true, maxBytes);
+  const at = checkAccess(device, { offset, region, count }, 'writable');
+  const written = count === 0 ? undefined : device.writeRegion(region, at, data);
+  const reply = (): Reply => ({ payload: encodeRegionAccess({ offset, region, count }) });
+  return written instanceof Promise ? written.then(reply) : reply();
+}
+
+/** All writes are looked at before the first is done. A write that the device refuses ends it; the reply then says how many were done. */
+async function writeMulti({ device }: Served, { payload }: Message): Promise<Reply> {
+  const writes = decodeWriteMulti(payload);
+  const checked = writes.map((write) => ({ ...write, at: checkAccess(device, accessOf(write), 'writable') }));
+  let done = 0;
+  for (const { region, at, data } of checked) {
+    try {
+      await device.writeRegion(region, at, data);
+    } catch (cause) {
+      if (done === 0) throw cause;
+      break;
+    }
+    done += 1;
+  }
+  return { payload: encodeWriteMultiReply(done) };
+}
+
+const accessOf = ({ offset, region, data }: SmallWrite): RegionAccess => ({ offset, region, count: data.length });
+
+async function reset({ device }: Served): Promise<Reply> {
+  if (!device.resettable) throw vfioUserErrors.NOT_SUPPORTED({ what: 'a reset' });
+  await device.reset();
+  return NOTHING;
+}

@@ -1,0 +1,316 @@
+import { type Clock, type Log, PinionError } from '@pinion/core';
+import { closeAll, type Fd, SysError } from '@pinion/sys';
+import { Calls } from './calls.js';
+import { COMMAND, commandName, HEADER_FLAG } from './commands.js';
+import type { DmaSpace } from './dma-space.js';
+import { vfioUserErrors } from './errors.js';
+import { Framer, MESSAGE_OVERHEAD } from './framer.js';
+import { GuestDma } from './guest-dma.js';
+import { HANDLERS, type Reply, type Served, TAKES_FDS, wireErrno } from './handlers.js';
+import { IrqTable } from './irq-table.js';
+import { encodeMessage, isReply, type Message, wantsReply } from './message.js';
+import { Outbox } from './outbox.js';
+import { RequestScope } from './request-scope.js';
+import type { ServedDevice } from './served-device.js';
+import type { Transport } from './transport.js';
+import { type Capabilities, decodeVersion, encodeVersion, PROTOCOL } from './version.js';
+
+/** How a server treats its clients. */
+export interface SessionOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Milliseconds after which a request that is still handled is named in the log. QEMU gives up after 5000. Default 2000. */
+  readonly slow?: number;
+  /** Milliseconds that a client has for a DMA message. Default 5000. */
+  readonly dmaLimit?: number;
+  /** Bytes of requests that may wait before the connection is closed. Reading stops at a quarter of that. Default 16 MiB. */
+  readonly floodLimit?: number;
+  /**
+   * Cloud Hypervisor reads replies of a fixed size and hangs at an error: with this a failed REGION_READ is answered with
+   * all-ones, and a failed DMA_UNMAP as if it had succeeded; the log has the error. Default false.
+   */
+  readonly readsNeverFail?: boolean;
+  /** A device that keeps pages of a client that is gone is closed and opened anew by this, so that its mappings can go. */
+  readonly reopen?: () => Promise<void>;
+}
+
+/** What this server can do. The JSON stays far below the 193 characters that QEMU has room for. */
+const OURS: Capabilities = {
+  maxMsgFds: 16,
+  maxDataXferSize: 1 << 20,
+  maxDmaMaps: 65_535,
+  pgsizes: 4096,
+  writeMultiple: false,
+};
+
+const DEFAULTS = { slow: 2000, dmaLimit: 5000, floodLimit: 16 << 20 } as const;
+/** Bytes of replies that wait for a client to read them before its next request is looked at. */
+const REPLIES_MAX = 2 << 20;
+
+/**
+ * One connection of one client. Requests are handled in order of arrival, one at a time; replies to messages of the server's own are taken
+ * as they come. The end of the connection - at any byte - gives everything back that the client set up.
+ */
+export class Session {
+  /** Settles when the connection is over and everything of the client's is gone. Never rejects: the log has what failed. */
+  readonly done: Promise<void>;
+  readonly dma: GuestDma;
+  readonly irqs: IrqTable;
+  readonly #device: ServedDevice;
+  readonly #space: DmaSpace;
+  readonly #transport: Transport;
+  readonly #options: SessionOptions;
+  readonly #framer = new Framer(OURS.maxDataXferSize + MESSAGE_OVERHEAD, closeAll);
+  readonly #outbox: Outbox;
+  readonly #calls: Calls;
+  readonly #scope = new RequestScope();
+  readonly #served: Served;
+  readonly #finished: () => void;
+  #client: Capabilities | undefined;
+  #queue: Message[] = [];
+  #queued = 0;
+  #paused = false;
+  #handling = false;
+  #over = false;
+
+  constructor(about: { device: ServedDevice; space: DmaSpace; transport: Transport; options: SessionOptions }) {
+    const { device, space, transport, options } = about;
+    this.#device = device;
+    this.#space = space;
+    this.#transport = transport;
+    this.#options = options;
+    this.#outbox = new Outbox(transport);
+    this.#calls = new Calls({
+      clock: options.clock,
+      limit: options.dmaLimit ?? DEFAULTS.dmaLimit,
+      send: (bytes, fds) => {
+        this.#outbox.now(bytes, fds);
+        this.#setPaused(false); // its reply must get through
+      },
+    });
+    this.irqs = new IrqTable(device.irqs, device.pci);
+    this.dma = new GuestDma({ space, owner: this, calls: this.#calls, scope: this.#scope });
+    const { maxDataXferSize: maxBytes, maxMsgFds: maxFds } = OURS;
+    this.#served = { device, space, owner: this, irqs: this.irqs, dma: this.dma, maxBytes, maxFds };
+    let finished = (): void => {};
+    this.done = new Promise((resolve) => {
+      finished = resolve;
+    });
+    this.#finished = finished;
+  }
+
+  /** What the client said of itself; undefined before VERSION. */
+  get client(): Capabilities | undefined {
+    return this.#client;
+  }
+
+  /** Begins to serve. */
+  start(): void {
+    this.#device.setIrqSink((index, vector) => void this.irqs.raise(index, vector));
+    this.#transport.start({
+      received: (bytes, fds) => this.#received(bytes, fds),
+      drained: () => this.#pump(),
+      closed: (cause) => this.#end(cause),
+    });
+  }
+
+  /** Ends the connection from this side. */
+  close(): void {
+    this.#end();
+  }
+
+  #received(bytes: Uint8Array, fds: readonly Fd[]): void {
+    try {
+      this.#framer.push(bytes, fds, (message) => this.#arrived(message));
+    } catch (cause) {
+      this.#pump();
+      this.#end(cause);
+      return;
+    }
+    this.#pump();
+  }
+
+  #arrived(message: Message): void {
+    if (this.#over) {
+      closeAll(message.fds);
+    } else if (isReply(message)) {
+      if (this.#calls.settle(message)) return;
+      closeAll(message.fds);
+      this.#end(vfioUserErrors.BAD_MESSAGE({ problem: `a reply to no ${commandName(message.command)} of ours` }));
+    } else {
+      this.#queue.push(message);
+      this.#queued += message.payload.length + MESSAGE_OVERHEAD;
+      this.#checkFlood();
+    }
+  }
+
+  #checkFlood(): void {
+    const limit = this.#options.floodLimit ?? DEFAULTS.floodLimit;
+    if (this.#queued > limit) this.#end(vfioUserErrors.FLOOD({ bytes: this.#queued }));
+    // A reply to a DMA message must get through even then: without it the handler that waits for it never ends.
+    else if (this.#queued > limit / 4 && this.#calls.pending === 0) this.#setPaused(true);
+  }
+
+  #setPaused(paused: boolean): void {
+    if (this.#paused === paused) return;
+    this.#paused = paused;
+    if (paused) this.#transport.pause();
+    else this.#transport.resume();
+  }
+
+  /** Handles what waits, up to the first handler that takes its time. */
+  #pump(): void {
+    while (!this.#handling && !this.#over && this.#transport.waiting < REPLIES_MAX) {
+      const message = this.#queue.shift();
+      if (message === undefined) break;
+      this.#queued -= message.payload.length + MESSAGE_OVERHEAD;
+      const pending = this.#handle(message);
+      if (pending !== undefined) this.#await(message, pending);
+    }
+    this.#outbox.flush();
+    if (this.#paused && !this.#handling && !this.#over && this.#queue.length === 0) this.#setPaused(false);
+  }
+
+  #await(message: Message, pending: Promise<void>): void {
+    this.#handling = true;
+    this.#outbox.flush();
+    const { clock, log, slow = DEFAULTS.slow } = this.#options;
+    const cancel = clock.after(slow, () =>
+      log.warn(
+        `${this.#device.name}: ${commandName(message.command)} is not through after ${slow} ms; QEMU gives up after 5000`,
+      ),
+    );
+    void pending.then(() => {
+      cancel();
+      this.#handling = false;
+      if (this.#over) void this.#cleanUp();
+      else this.#pump();
+    });
+  }
+
+  /** @returns a promise, which never rejects, if the handler takes its time. */
+  #handle(message: Message): Promise<void> | undefined {
+    let result: Reply | Promise<Reply>;
+    try {
+      result = this.#dispatch(message);
+    } catch (failure) {
+      this.#failed(message, failure);
+      return undefined;
+    }
+    if (!(result instanceof Promise)) {
+      this.#succeeded(message, result);
+      return undefined;
+    }
+    return result.then(
+      (reply) => this.#succeeded(message, reply),
+      (failure: unknown) => this.#failed(message, failure),
+    );
+  }
+
+  #dispatch(message: Message): Reply | Promise<Reply> {
+    const { command, fds } = message;
+    if (command === COMMAND.VERSION) return this.#negotiate(message);
+    if (this.#client === undefined) throw vfioUserErrors.NOT_NEGOTIATED({ command });
+    const handler = HANDLERS.get(command);
+    if (handler === undefined) throw vfioUserErrors.UNKNOWN_COMMAND({ command });
+    const most = TAKES_FDS.has(command) ? this.#served.maxFds : 0;
+    if (fds.length > most) {
+      throw vfioUserErrors.BAD_FDS({ command, count: fds.length, allowed: most === 0 ? 'none' : `at most ${most}` });
+    }
+    if (!wantsReply(message)) return handler(this.#served, message);
+    return this.#scope.run(command, () => handler(this.#served, message));
+  }
+
+  #negotiate({ command, payload, fds }: Message): Reply {
+    if (this.#client !== undefined) throw vfioUserErrors.BAD_VERSION({ problem: 'it was agreed on before' });
+    if (fds.length > 0) throw vfioUserErrors.BAD_FDS({ command, count: fds.length, allowed: 'none' });
+    const { major, minor, capabilities } = decodeVersion(payload);
+    if (major !== PROTOCOL.major) {
+      throw vfioUserErrors.BAD_VERSION({ problem: `version ${major}.${minor}; this is ${PROTOCOL.major}` });
+    }
+    this.#client = capabilities;
+    this.dma.maxBytes = Math.min(capabilities.maxDataXferSize, OURS.maxDataXferSize);
+    this.#device.setGuestMemory?.(this.dma);
+    const ours = { ...OURS, writeMultiple: capabilities.writeMultiple };
+    return {
+      payload: encodeVersion({ major, minor: Math.min(minor, PROTOCOL.minor), capabilities: ours }),
+    };
+  }
+
+  #succeeded(message: Message, reply: Reply): void {
+    if (message.command !== COMMAND.DEVICE_SET_IRQS) closeAll(message.fds); // SET_IRQS has made them its own
+    this.#answer(message, { flags: HEADER_FLAG.REPLY, error: 0 }, reply);
+  }
+
+  #failed(message: Message, failure: unknown): void {
+    closeAll(message.fds);
+    const { log } = this.#options;
+    const text = failure instanceof PinionError || failure instanceof SysError ? failure.toString() : String(failure);
+    log.warn(`${this.#device.name}: ${commandName(message.command)} failed: ${text}`, failure);
+    const instead = this.#options.readsNeverFail === true ? excuse(message) : undefined;
+    if (instead !== undefined) {
+      this.#answer(message, { flags: HEADER_FLAG.REPLY, error: 0 }, instead);
+      return;
+    }
+    const error = wireErrno(failure);
+    this.#answer(message, { flags: HEADER_FLAG.REPLY | HEADER_FLAG.ERROR, error }, { payload: new Uint8Array(0) });
+    if (this.#client === undefined) {
+      this.#outbox.flush();
+      this.#end();
+    }
+  }
+
+  #answer(message: Message, { flags, error }: { flags: number; error: number }, { payload, fds }: Reply): void {
+    if (this.#over || !wantsReply(message)) return;
+    const { id, command } = message;
+    this.#outbox.add(encodeMessage({ id, command, flags, error, payload }), fds ?? []);
+  }
+
+  #end(cause?: unknown): void {
+    if (this.#over) return;
+    this.#over = true;
+    if (cause !== undefined) this.#options.log.warn(`${this.#device.name}: the connection ended`, cause);
+    this.#framer.close();
+    for (const { fds } of this.#queue) closeAll(fds);
+    this.#queue = [];
+    this.#transport.close();
+    this.#calls.end(vfioUserErrors.DISCONNECTED({ what: `a DMA message of ${this.#device.name}` }));
+    if (!this.#handling) void this.#cleanUp();
+  }
+
+  /** Everything that the client set up goes; the device keeps its own state. */
+  async #cleanUp(): Promise<void> {
+    this.#device.setIrqSink(undefined);
+    this.#device.setGuestMemory?.(undefined);
+    this.irqs.close();
+    try {
+      await this.#unmapEverything();
+    } catch (failure) {
+      this.#options.log.warn(`${this.#device.name}: mappings of a client that is gone stay`, failure);
+    }
+    this.#finished();
+  }
+
+  async #unmapEverything(): Promise<void> {
+    const { reopen, log } = this.#options;
+    try {
+      await this.#space.unmapAll(this);
+    } catch (failure) {
+      if (reopen === undefined) throw failure;
+      log.warn(`${this.#device.name} keeps pages of a client that is gone; it is opened anew`, failure);
+      await reopen();
+      await this.#space.unmapAll(this);
+    }
+  }
+}
+
+/** What a client that cannot read errors gets instead of one. */
+function excuse({ command, payload }: Message): Reply | undefined {
+  if (command === COMMAND.REGION_READ && payload.length >= 16) {
+    const count = Math.min(new DataView(payload.buffer, payload.byteOffset).getUint32(12, true), OURS.maxDataXferSize);
+    const bytes = new Uint8Array(16 + count).fill(0xff);
+    bytes.set(payload.subarray(0, 16));
+    return { payload: bytes };
+  }
+  return command === COMMAND.DMA_UNMAP && payload.length >= 24 ? { payload: payload.slice(0, 24) } : undefined;
+}
