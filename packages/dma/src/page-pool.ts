@@ -21,6 +21,7 @@ export class PagePool implements HostMemory, PageSource {
   readonly #taken: Uint8Array;
   #bytes: Uint8Array | undefined;
   #used = 0;
+  /** No page below is free, counted from the first. */
   #hint = 0;
 
   /** @throws DMA_BAD_OPTION (EINVAL). */
@@ -73,7 +74,8 @@ export class PagePool implements HostMemory, PageSource {
       if (!this.#free(at - this.first, pages)) continue;
       this.#taken.fill(1, at - this.first, at - this.first + pages);
       this.#used += pages;
-      if (at - this.first === this.#hint) this.#hint += pages;
+      // A search for one page has looked at every page below.
+      if (pages === 1 || at - this.first === this.#hint) this.#hint = at - this.first + pages;
       return asPfn(at);
     }
     return undefined;
