@@ -66,7 +66,14 @@ export class ApDevice implements PinningDeviceOps, MatrixDevice {
     this.#interrupts = new QueueInterrupts({ pins, log, quirks });
     this.#silencer = new QueueSilencer(this.#interrupts, { clock, log });
     const [interrupts, silencer] = [this.#interrupts, this.#silencer];
-    this.#resets = new QueueResets({ interrupts, silencer, clock, log, quirks, ended: () => machine.refilterAll() });
+    this.#resets = new QueueResets({
+      interrupts,
+      silencer,
+      clock,
+      log,
+      quirks,
+      ended: (bound) => this.#wasReset(bound),
+    });
     this.#instructions = new GuestInstructions(context, { machine, interrupts, silencer, quirks });
     machine.attach(this, { clock, log });
   }
@@ -241,10 +248,10 @@ export class ApDevice implements PinningDeviceOps, MatrixDevice {
     const { machine } = this;
     const rules = { usable: (apqn: Apqn) => machine.isUsable(apqn), partial: this.#quirks.has('partial-adapters') };
     const next = guestMatrixOf(this.#matrix, machine.shown, rules);
-    if (sameMatrix(next, this.#guestMatrix)) return;
+    const changed = !sameMatrix(next, this.#guestMatrix);
     this.#guestMatrix = next;
     this.#plug();
-    if (this.isOpen) this.#sink?.(AP_IRQ.CFG_CHG, 0);
+    if (changed && this.isOpen) this.#sink?.(AP_IRQ.CFG_CHG, 0);
   }
 
   get #view(): GuestView {
@@ -301,6 +308,12 @@ export class ApDevice implements PinningDeviceOps, MatrixDevice {
     const gone = bound.queue.condition === 'gone' && !this.#quirks.has('reset-unconfigured');
     if (gone) this.#interrupts.forget(bound.queue);
     else this.#resets.start(bound);
+  }
+
+  /** A queue that left is ready again: whoever it is assigned to may have it. */
+  #wasReset(bound: BoundQueue): void {
+    const here = this.#queues.get(bound.queue.apqn) === bound;
+    if (!here && isUsable(bound)) this.machine.refilterAll();
   }
 
   #silenceSilent(): void {

@@ -42,8 +42,8 @@ interface Parts {
   readonly clock: Clock;
   readonly log: Log;
   readonly quirks: ReadonlySet<ApQuirk>;
-  /** A reset that took time has ended. */
-  readonly ended: () => void;
+  /** A reset that took time has ended; `lastReset` says how. */
+  readonly ended: (bound: BoundQueue) => void;
 }
 
 /**
@@ -87,15 +87,20 @@ export class QueueResets {
   }
 
   async #carryOn(bound: BoundQueue, code: ResponseCode): Promise<void> {
+    await this.#finish(bound, code);
+    this.#running.delete(bound);
+    this.#parts.ended(bound);
+  }
+
+  async #finish(bound: BoundQueue, code: ResponseCode): Promise<void> {
+    const { interrupts, silencer, log } = this.#parts;
     const end = STARTED.has(code) ? await this.#watch(bound, code) : code;
     bound.lastReset = end;
-    if (isUsable(bound) || bound.queue.condition === 'gone') this.#parts.interrupts.forget(bound.queue);
+    if (isUsable(bound) || bound.queue.condition === 'gone') interrupts.forget(bound.queue);
     else {
-      this.#parts.log.warn(`queue ${formatApqn(bound.queue.apqn)}: its reset failed (code ${end})`);
-      await this.#parts.silencer.release(bound.queue);
+      log.warn(`queue ${formatApqn(bound.queue.apqn)}: its reset failed (code ${end})`);
+      await silencer.release(bound.queue);
     }
-    this.#running.delete(bound);
-    this.#parts.ended();
   }
 
   /** Looks until the queue is ready. @returns the code that the reset ended with. */

@@ -34,7 +34,7 @@ export class QueueSilencer {
     if (this.isRunning(queue)) return queue.status(RESPONSE.BUSY);
     const status = queue.aqic(null);
     if (took(status) && !queue.tapq().irqEnabled) this.#interrupts.forget(queue);
-    else this.#running.set(queue, this.#finish(queue, status));
+    else this.#running.set(queue, this.#carryOn(queue, status));
     return status;
   }
 
@@ -47,6 +47,11 @@ export class QueueSilencer {
   /** Settles when no queue is being silenced any more. */
   async settled(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running.values());
+  }
+
+  async #carryOn(queue: ApQueue, first: ApStatus): Promise<void> {
+    await this.#finish(queue, first);
+    this.#running.delete(queue);
   }
 
   async #finish(queue: ApQueue, first: ApStatus): Promise<void> {
@@ -62,7 +67,6 @@ export class QueueSilencer {
       this.#log.warn(`queue ${formatApqn(queue.apqn)}: its interrupts cannot be turned off (code ${status.code})`);
     }
     this.#interrupts.forget(queue);
-    this.#running.delete(queue);
   }
 }
 

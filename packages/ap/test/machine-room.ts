@@ -8,7 +8,7 @@ import {
   pqapRegister0,
   statusWord,
 } from '@pinion/ap';
-import { asIovaFrame, type Clock, type FrameRange, type IovaFrame, type Log } from '@pinion/core';
+import { asIovaFrame, type Clock, type DmaApi, type FrameRange, type IovaFrame, type Log } from '@pinion/core';
 import { FakePins } from './fake-pins.js';
 
 /** Adapter 5, domains 0x47 and 0x48. */
@@ -113,14 +113,15 @@ export interface Room {
 
 type Driver = ReturnType<typeof createApDriver>;
 
+const NO_DMA: DmaApi = { read: () => {}, write: () => {} };
+
 /** A closed device of `driver`, with everything around it pretended. */
-export function makeDevice(driver: Driver, name = 'mdev-1'): Room {
+export function makeDevice(driver: Driver, name = 'mdev-1', dma: DmaApi = NO_DMA): Room {
   const pins = new FakePins();
   pins.mapped = [frames(1, 0x1000)];
   const clock = new ManualClock();
   const warnings: string[] = [];
   const log: Log = { info: () => {}, warn: (message) => warnings.push(message) };
-  const dma = { read: () => {}, write: () => {} };
   const device = driver.create({ name, type: 'passthrough', parent: 'matrix', dma, pins, clock, log });
   const guest = new FakeGuest();
   device.setGuest(guest);
