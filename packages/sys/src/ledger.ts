@@ -1,11 +1,14 @@
 /** What a process can leak. */
 export type ResourceKind = 'fd' | 'mapping' | 'watch';
 
-/** Who collects reports of owners that were forgotten; see `Ledger.onForgotten`. */
+/** Who hears of owners that were forgotten; see `Ledger.onForgotten`. */
 export type ForgottenReporter = (kind: ResourceKind, label: string) => void;
 
-/** One resource in the ledger; `settle` it exactly when the resource is gone. */
+/** One resource in the ledger. */
 export interface LedgerEntry {
+  readonly kind: ResourceKind;
+  readonly label: string;
+  /** The resource is gone. A second call does nothing. */
   settle(): void;
 }
 
@@ -14,22 +17,15 @@ export interface LedgerEntry {
  * object (`Fd`, `Mapping`, `Watch`), so a raw fd number that nobody adopted is not in it.
  */
 export class Ledger {
-  readonly #entries = new Map<LedgerEntry, { readonly kind: ResourceKind; readonly label: string }>();
-  readonly #forgotten = new FinalizationRegistry<LedgerEntry>((entry) => this.#report(entry));
-  #reporter: ForgottenReporter | undefined;
+  readonly #entries = new Set<Entry>();
+  readonly #onSettle = (entry: Entry): void => this.#settle(entry);
+  #forgotten: FinalizationRegistry<Entry> | undefined;
 
-  /**
-   * Notes a resource. When `owner` is collected before the entry is settled, the reporter hears of it; nothing is
-   * closed then: whoever forgot an fd may have passed its number on, and closing a stranger's number is worse than a leak.
-   */
+  /** Notes a resource of an owner. */
   open(kind: ResourceKind, label: string, owner: object): LedgerEntry {
-    const entry: LedgerEntry = {
-      settle: () => {
-        if (this.#entries.delete(entry)) this.#forgotten.unregister(entry);
-      },
-    };
-    this.#entries.set(entry, { kind, label });
-    this.#forgotten.register(owner, entry, entry);
+    const entry = new Entry(kind, label, this.#onSettle);
+    this.#entries.add(entry);
+    this.#forgotten?.register(owner, entry, entry);
     return entry;
   }
 
@@ -40,16 +36,38 @@ export class Ledger {
 
   /** The labels of what is open, oldest first. */
   labels(kind?: ResourceKind): string[] {
-    return [...this.#entries.values()].filter((entry) => kind === undefined || entry.kind === kind).map((e) => e.label);
+    return [...this.#entries].filter((entry) => kind === undefined || entry.kind === kind).map((entry) => entry.label);
   }
 
-  /** Sets who hears of resources whose owner was garbage-collected while open: a diagnosis, never a clean-up. */
+  /**
+   * From now on tells of new resources whose owner was garbage-collected while open. A diagnosis, never a clean-up:
+   * whoever forgot an fd may have passed its number on, and closing a stranger's number is worse than a leak. Costs about a
+   * microsecond per resource, so it is off until asked for.
+   */
   onForgotten(reporter: ForgottenReporter): void {
-    this.#reporter = reporter;
+    this.#forgotten = new FinalizationRegistry((entry) => {
+      if (this.#entries.has(entry)) reporter(entry.kind, entry.label);
+    });
   }
 
-  #report(entry: LedgerEntry): void {
-    const known = this.#entries.get(entry);
-    if (known !== undefined) this.#reporter?.(known.kind, known.label);
+  #settle(entry: Entry): void {
+    this.#entries.delete(entry);
+    this.#forgotten?.unregister(entry);
+  }
+}
+
+class Entry implements LedgerEntry {
+  readonly kind: ResourceKind;
+  readonly label: string;
+  readonly #onSettle: (entry: Entry) => void;
+
+  constructor(kind: ResourceKind, label: string, onSettle: (entry: Entry) => void) {
+    this.kind = kind;
+    this.label = label;
+    this.#onSettle = onSettle;
+  }
+
+  settle(): void {
+    this.#onSettle(this);
   }
 }

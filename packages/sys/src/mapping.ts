@@ -1,28 +1,8 @@
-import { checkSlice, checkWhole, SysError, sysErrors } from './errors.js';
+import { checkSlice, checkWhole, sysErrors } from './errors.js';
 import type { LedgerEntry } from './ledger.js';
 import { MAX_VIEW } from './limits.js';
 import type { MemoryWindow, WindowRequest } from './memory-window.js';
-import { FILESYSTEM, type MappedRange, SEAL, type Sys } from './sys.js';
-
-/** @throws SysError SYS_NOT_SEALED (EPERM), SYS_NOT_MEMORY (EINVAL) for huge pages, SYS_FD_CLOSED (EBADF). */
-export function checkSealed(request: WindowRequest): void {
-  const { fd, label, hugePages = 'refuse' } = request;
-  if (hugePages === 'refuse' && fd.stat().filesystem === FILESYSTEM.HUGETLBFS) {
-    throw sysErrors.NOT_MEMORY({ label, problem: 'it has huge pages, which a peer can take away; see hugePages' });
-  }
-  if ((sealsOf(request) & SEAL.SHRINK) === 0) {
-    throw sysErrors.NOT_SEALED({ label, problem: 'it does not carry F_SEAL_SHRINK' });
-  }
-}
-
-function sealsOf({ fd, label }: WindowRequest): number {
-  try {
-    return fd.sys.seals(fd.number);
-  } catch (failure) {
-    if (!(failure instanceof SysError) || failure.errno !== 'EINVAL') throw failure;
-    throw sysErrors.NOT_SEALED({ label, problem: 'it is a file that cannot be sealed' });
-  }
-}
+import type { MappedRange, Sys } from './sys.js';
 
 /**
  * A part of a sealed memfd as live memory, made by `mapFile`. Its raw views are cut at every `windowSize` bytes.

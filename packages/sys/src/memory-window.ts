@@ -39,13 +39,16 @@ export interface WindowRequest {
 
 /** Looks at everything before anything is opened. @throws SysError SYS_BAD_ARGUMENT, SYS_NOT_MEMORY, SYS_BEYOND_FILE (all EINVAL). */
 export function checkWindow(request: WindowRequest): void {
-  const { fd, offset, length, label } = request;
+  const { fd, offset, length, label, hugePages = 'refuse' } = request;
   checkOffset('open memory', 'the offset', offset);
   checkWhole('open memory', 'the length', length, [1, MAX_MAPPING]);
   const facts = fd.stat();
   if (facts.kind !== 'file') throw sysErrors.NOT_MEMORY({ label, problem: `the fd is a ${facts.kind}` });
   if (facts.filesystem === FILESYSTEM.FUSE) {
     throw sysErrors.NOT_MEMORY({ label, problem: 'it lies on FUSE, whose server could make us wait for ever' });
+  }
+  if (facts.filesystem === FILESYSTEM.HUGETLBFS && hugePages === 'refuse') {
+    throw sysErrors.NOT_MEMORY({ label, problem: 'it has huge pages, which a peer can take away; see hugePages' });
   }
   if (offset + BigInt(length) > facts.size) {
     throw sysErrors.BEYOND_FILE({ label, offset, length, size: facts.size });

@@ -73,8 +73,11 @@ const SIGNATURES: Readonly<Record<keyof NativeCalls, readonly [result: string, .
   sysconf: ['long', 'int'],
 };
 
-/** Numbers of system calls that libc has no function for. Source: arch/x86/entry/syscalls, asm-generic/unistd.h. */
-const KCMP: Readonly<Record<string, number>> = { x64: 312, arm64: 272 };
+/** Numbers of system calls that not every libc has a function for. Source: arch/x86/entry/syscalls, asm-generic/unistd.h. */
+const NUMBERS: Readonly<Record<string, { readonly kcmp: number; readonly statx: number }>> = {
+  x64: { kcmp: 312, statx: 332 },
+  arm64: { kcmp: 272, statx: 291 },
+};
 
 /** Where native calls would run: replaced in tests to be somewhere else. */
 export interface Host {
@@ -95,33 +98,37 @@ export interface Native {
   readonly calls: NativeCalls;
   /** kcmp(2). Source: linux/kcmp.h. */
   kcmp(pid1: number, pid2: number, type: number, a: number, b: number): number;
+  /** statx(2) of an fd itself. Source: linux/stat.h. */
+  statx(fd: number, flags: number, mask: number, into: Memory): number;
 }
 
 /** @throws SysError SYS_UNSUPPORTED (EOPNOTSUPP). */
 export function loadNative(host: Host): Native {
   const { platform, arch } = host;
-  const kcmpNumber = KCMP[arch];
-  if (platform !== 'linux' || kcmpNumber === undefined) {
+  const numbers = NUMBERS[arch];
+  if (platform !== 'linux' || numbers === undefined) {
     throw sysErrors.UNSUPPORTED({ platform, arch, problem: 'use FakeSys, or run there' });
   }
   try {
-    return bind(host.load(), kcmpNumber);
+    return bind(host.load(), numbers);
   } catch (cause) {
     const problem = `koffi does not load (${cause instanceof Error ? cause.message : String(cause)}); install dependencies with optional ones`;
     throw sysErrors.UNSUPPORTED({ platform, arch, problem }, cause);
   }
 }
 
-function bind(loaded: Koffi, kcmpNumber: number): Native {
+function bind(loaded: Koffi, numbers: { readonly kcmp: number; readonly statx: number }): Native {
   const libc = loaded.load(null); // the process's own: libc is in it, glibc or musl
   const entries = Object.entries(SIGNATURES).map(([name, [result, ...parameters]]) => [
     name,
     libc.func(name, result, parameters),
   ]);
-  const syscall = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'ulong', 'ulong']);
+  const kcmp = libc.func('syscall', 'long', ['long', 'long', 'long', 'long', 'ulong', 'ulong']);
+  const statx = libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'uint', 'void *']);
   return {
     koffi: loaded,
     calls: Object.fromEntries(entries) as NativeCalls, // why: one function per key of SIGNATURES, typed by that table
-    kcmp: (pid1, pid2, type, a, b) => syscall(kcmpNumber, pid1, pid2, type, a, b),
+    kcmp: (pid1, pid2, type, a, b) => kcmp(numbers.kcmp, pid1, pid2, type, a, b),
+    statx: (fd, flags, mask, into) => statx(numbers.statx, fd, '', flags, mask, into),
   };
 }

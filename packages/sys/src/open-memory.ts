@@ -1,16 +1,31 @@
-import { SysError } from './errors.js';
+import { SysError, sysErrors } from './errors.js';
 import { FileWindow } from './file-window.js';
-import { checkSealed, Mapping } from './mapping.js';
+import { Mapping } from './mapping.js';
 import { checkWindow, type WindowRequest } from './memory-window.js';
+import { SEAL } from './sys.js';
+
+/**
+ * Why a file may shrink under us, if it may. Asked before its size: what is sealed afterwards could have shrunk in between.
+ * @throws SysError SYS_FD_CLOSED (EBADF), SYS_CALL_FAILED.
+ */
+function shrinkable({ fd }: WindowRequest): string | undefined {
+  try {
+    return (fd.sys.seals(fd.number) & SEAL.SHRINK) === 0 ? 'it does not carry F_SEAL_SHRINK' : undefined;
+  } catch (failure) {
+    if (!(failure instanceof SysError) || failure.errno !== 'EINVAL') throw failure;
+    return 'it is a file that cannot be sealed';
+  }
+}
 
 /**
  * Maps a part of a file as live memory. Only memory that cannot shrink under us is mapped: the fd must carry F_SEAL_SHRINK.
- * @throws SysError SYS_NOT_SEALED (EPERM), SYS_NOT_MEMORY, SYS_BEYOND_FILE, SYS_BAD_ARGUMENT (EINVAL), SYS_CALL_FAILED
- * (ENOMEM, EACCES, EPERM, ...). Nothing is mapped then.
+ * @throws SysError SYS_NOT_SEALED (EPERM), SYS_NOT_MEMORY, SYS_BEYOND_FILE, SYS_BAD_ARGUMENT (EINVAL), SYS_FD_CLOSED
+ * (EBADF), SYS_CALL_FAILED (ENOMEM, EACCES, EPERM, ...). Nothing is mapped then.
  */
 export function mapFile(request: WindowRequest): Mapping {
-  checkSealed(request); // before the size: what is sealed afterwards could have shrunk in between
+  const problem = shrinkable(request);
   checkWindow(request);
+  if (problem !== undefined) throw sysErrors.NOT_SEALED({ label: request.label, problem });
   return new Mapping(request);
 }
 
@@ -19,11 +34,7 @@ export function mapFile(request: WindowRequest): Mapping {
  * causes an error and not a signal. @throws as `mapFile`, except SYS_NOT_SEALED.
  */
 export function openMemory(request: WindowRequest): Mapping | FileWindow {
-  try {
-    return mapFile(request);
-  } catch (failure) {
-    if (!(failure instanceof SysError) || failure.name !== 'SYS_NOT_SEALED') throw failure;
-    checkWindow(request);
-    return new FileWindow(request);
-  }
+  const problem = shrinkable(request);
+  checkWindow(request);
+  return problem === undefined ? new Mapping(request) : new FileWindow(request);
 }

@@ -221,7 +221,7 @@ for (const { name, make } of SYSTEMS) {
         ['a window of a page and a bit', { ...good, windowSize: PAGE + 8 }, 'SYS_BAD_ARGUMENT'],
         ['one byte past the end', { ...good, length: 2 * PAGE + 1 }, 'SYS_BEYOND_FILE'],
         ['an end past 2^63', { ...good, offset: (1n << 63n) - 4096n }, 'SYS_BEYOND_FILE'],
-        ['a socket', { ...good, fd: socket.fd }, 'SYS_NOT_SEALED'],
+        ['a socket', { ...good, fd: socket.fd }, 'SYS_NOT_MEMORY'],
         ['a closed fd', { ...good, fd: closed }, 'SYS_FD_CLOSED'],
       ];
       for (const [why, request, error] of bad) assert.throws(() => mapFile(request), refusal(error), why);

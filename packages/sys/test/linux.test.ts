@@ -25,6 +25,11 @@ import {
 import fc from 'fast-check';
 import { assertNothingOpen, bytesOf, openFds, PAGE, refusal } from './systems.js';
 
+/** Whether an address lies in a mapped area. */
+const isMapped = (address: bigint): boolean =>
+  [...readFileSync('/proc/self/maps', 'utf8').matchAll(/^([0-9a-f]+)-([0-9a-f]+) /gm)].some(
+    ([, first, end]) => BigInt(`0x${first}`) <= address && address < BigInt(`0x${end}`),
+  );
 const areas = (): number => readFileSync('/proc/self/maps', 'utf8').split('\n').length;
 
 describe('mappings', () => {
@@ -42,6 +47,35 @@ describe('mappings', () => {
     fd.close();
     assertNothingOpen(sys);
     assert.equal(openFds(), fds);
+  });
+
+  test('the address range of a closed mapping is free when no view leads there any more', async () => {
+    const sys = linuxSys();
+    using fd = createMemfd(sys, 'ram', BigInt(PAGE));
+    const useOnce = (): bigint => {
+      using ram = mapFile({ fd, offset: 0n, length: PAGE, writable: true, label: 'ram' });
+      ram.window(0)[0] = 1;
+      return ram.address;
+    };
+    const address = useOnce();
+    await collectUntil(() => !isMapped(address));
+    assert.equal(isMapped(address), false);
+  });
+
+  test('bytes go from memory to memory by socket and by pread without a stop', () => {
+    const sys = linuxSys();
+    using fd = createMemfd(sys, 'ram', BigInt(2 * PAGE));
+    using ram = mapFile({ fd, offset: 0n, length: 2 * PAGE, writable: true, label: 'ram' });
+    const [a, b] = UnixSocket.pair(sys);
+    ram.write(100, bytesOf('by socket'));
+    a.send(ram.bytes(100, 9), [fd]);
+    const inbox = new FdInbox(1);
+    assert.equal(b.receive(ram.bytes(PAGE + 3, 9), inbox), 9);
+    assert.deepEqual(ram.bytes(PAGE + 3, 9), bytesOf('by socket'));
+    assert.equal(sys.pread(fd.number, ram.bytes(0, 2), 103n), 2);
+    assert.deepEqual(ram.bytes(0, 2), bytesOf('so'));
+    inbox.close();
+    closeAll([a.fd, b.fd]);
   });
 
   test('more than 1 GiB is cut into windows, whatever the engine can hold', () => {
@@ -221,6 +255,16 @@ describe('the odd ones', () => {
     assertNothingOpen(real);
   });
 
+  test('a failed adoption leaves the fd with the caller', () => {
+    const sys = linuxSys();
+    const [a, b] = UnixSocket.pair(sys);
+    using listener = createMemfd(sys, 'no socket', 1n);
+    assert.throws(() => EventFd.adopt(a.fd), refusal('SYS_NOT_EVENTFD'));
+    assert.throws(() => UnixSocket.adopt(listener), refusal('SYS_CALL_FAILED', 'ENOTSOCK'));
+    assert.equal(UnixSocket.adopt(a.fd).trySend(bytesOf('still open')), 10);
+    closeAll([a.fd, b.fd]);
+  });
+
   test('a forgotten owner is reported by name, and its fd is left alone', async () => {
     const sys = linuxSys();
     const number = sys.eventfd(0, false);
@@ -228,18 +272,23 @@ describe('the odd ones', () => {
     sys.ledger.onForgotten((kind, label) => reports.push(`${kind} ${label}`));
     const forget = (): Fd => new Fd(sys, number, 'the forgotten one');
     forget();
-    setFlagsFromString('--expose-gc');
-    const collect: () => void = runInNewContext('gc');
-    for (let turn = 0; turn < 100 && reports.length === 0; turn++) {
-      collect();
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+    await collectUntil(() => reports.length > 0);
     assert.deepEqual(reports, ['fd the forgotten one']);
     assert.deepEqual(sys.ledger.labels(), ['the forgotten one']);
     assert.equal(sys.drain(number), 0n);
     sys.close(number);
   });
 });
+
+/** Collects garbage, turn by turn, until something has happened; gives up after 100 turns. */
+async function collectUntil(happened: () => boolean): Promise<void> {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  for (let turn = 0; turn < 100 && !happened(); turn++) {
+    collect();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
 
 function assertNothingOpenBut(sys: Sys, labels: readonly string[]): void {
   assert.deepEqual(sys.ledger.labels(), labels);
