@@ -34,6 +34,14 @@ test('five-mixes finds no difference from Linux', async () => {
   assert.match(lastLine(await run('five-mixes')), /^7 combinations, 0 differences from Linux$/);
 });
 
+test('five-mixes on sPAPR TCE differs from type1 where Linux does, and says why', async () => {
+  const output = await run('five-mixes', '--backend', 'spapr-tce');
+  assert.match(lastLine(output), /^7 combinations, 0 differences from Linux$/);
+  assert.match(output, /plug the vGPU +1024 +EINVAL +EINVAL/);
+  assert.match(output, /sPAPR cannot, and refuses its group/);
+  await assert.rejects(run('five-mixes', '--backend', 'abacus'), /there is no backend 'abacus'; usage:/);
+});
+
 test('custom-plugin counts, and holds nothing after the unmap', async () => {
   const output = await run('custom-plugin');
   assert.match(output, /the guest reads its counter: 3/);
