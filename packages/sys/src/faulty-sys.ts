@@ -75,6 +75,12 @@ export class FaultySys implements Sys {
   stat(fd: number): FileFacts {
     return this.#run('stat', (sys) => sys.stat(fd));
   }
+  filesystem(fd: number): number {
+    return this.#run('filesystem', (sys) => sys.filesystem(fd));
+  }
+  mountType(fd: number): string | undefined {
+    return this.#run('mountType', (sys) => sys.mountType(fd));
+  }
   target(fd: number): string {
     return this.#run('target', (sys) => sys.target(fd));
   }

@@ -1,4 +1,4 @@
-import { readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { constants } from 'node:os';
 import { checkFd, checkOffset, checkWhole, type SysError, sysErrors } from './errors.js';
 import { fdText, type Kernel } from './kernel.js';
@@ -14,7 +14,8 @@ const MAX_NAME = 249;
 const STATFS_SIZE = 120;
 /** struct statx: u16 mode, u64 inode, u64 size, u32 device numbers; the same on every platform. Source: linux/stat.h. */
 const STATX = { bytes: 256, mode: 28, inode: 32, size: 40, major: 136, minor: 140 } as const;
-const STATX_REQUEST = { emptyPath: 0x1000, typeInodeSize: 0x301 } as const;
+/** AT_EMPTY_PATH | AT_STATX_DONT_SYNC; STATX_TYPE | STATX_INO | STATX_SIZE. */
+const STATX_REQUEST = { flags: 0x5000, mask: 0x301 } as const;
 const MODE_TYPE = 0xf000;
 const KINDS: ReadonlyMap<number, FileFacts['kind']> = new Map([
   [0x8000, 'file'],
@@ -29,6 +30,8 @@ type FileCalls = Pick<
   | 'duplicate'
   | 'setNonBlocking'
   | 'stat'
+  | 'filesystem'
+  | 'mountType'
   | 'target'
   | 'memfd'
   | 'truncate'
@@ -38,10 +41,19 @@ type FileCalls = Pick<
   | 'pwrite'
 >;
 
-/** A failure of a node:fs call in this package's words. */
-function fsFailure(call: string, fd: number, cause: unknown): SysError {
-  const errno = cause instanceof Error && 'errno' in cause ? Math.abs(Number(cause.errno)) : constants.errno.EIO;
-  return sysErrors.CALL_FAILED({ call, what: fdText(fd), errno });
+/** A failure to read /proc in this package's words: an fd that has no entry there is not open. */
+function procFailure(fd: number, cause: unknown): SysError {
+  const { ENOENT, EBADF, EIO } = constants.errno;
+  const errno = cause instanceof Error && 'errno' in cause ? Math.abs(Number(cause.errno)) : EIO;
+  return sysErrors.CALL_FAILED({ call: 'read of /proc', what: fdText(fd), errno: errno === ENOENT ? EBADF : errno });
+}
+
+function readProc(file: string, fd: number): string {
+  try {
+    return readFileSync(`/proc/self/${file}`, 'utf8');
+  } catch (cause) {
+    throw procFailure(fd, cause);
+  }
 }
 
 export function checkMemfdName(name: string): void {
@@ -74,24 +86,32 @@ export function fileCalls(kernel: Kernel): FileCalls {
     },
     stat(fd): FileFacts {
       checkFd('stat', fd);
-      const { emptyPath, typeInodeSize } = STATX_REQUEST;
-      kernel.check(kernel.native.statx(fd, emptyPath, typeInodeSize, statx), 'statx', fdText(fd));
-      kernel.check(kernel.calls.fstatfs(fd, statfs), 'fstatfs', fdText(fd));
+      kernel.check(kernel.native.statx(fd, STATX_REQUEST.flags, STATX_REQUEST.mask, statx), 'statx', fdText(fd));
       return {
         device:
           BigInt(facts.getUint32(STATX.major, true)) * 0x1_0000_0000n + BigInt(facts.getUint32(STATX.minor, true)),
         inode: facts.getBigUint64(STATX.inode, true),
         size: facts.getBigUint64(STATX.size, true),
         kind: KINDS.get(facts.getUint16(STATX.mode, true) & MODE_TYPE) ?? 'other',
-        filesystem: new DataView(statfs.buffer).getUint32(0, true),
       };
+    },
+    filesystem(fd) {
+      checkFd('filesystem', fd);
+      kernel.check(kernel.calls.fstatfs(fd, statfs), 'fstatfs', fdText(fd));
+      return new DataView(statfs.buffer).getUint32(0, true);
+    },
+    mountType(fd) {
+      checkFd('mountType', fd);
+      const mount = /^mnt_id:\s*(\d+)$/m.exec(readProc(`fdinfo/${fd}`, fd))?.[1];
+      // The optional fields of a line end with a dash; the type follows it. Source: proc_pid_mountinfo(5).
+      return new RegExp(`^${mount} .*? - (\\S+) `, 'm').exec(readProc('mountinfo', fd))?.[1];
     },
     target(fd) {
       checkFd('target', fd);
       try {
         return readlinkSync(`/proc/self/fd/${fd}`);
       } catch (cause) {
-        throw fsFailure('readlink', fd, cause);
+        throw procFailure(fd, cause);
       }
     },
     memfd(name) {

@@ -37,20 +37,29 @@ export interface WindowRequest {
   readonly windowSize?: number;
 }
 
-/** Looks at everything before anything is opened. @throws SysError SYS_BAD_ARGUMENT, SYS_NOT_MEMORY, SYS_BEYOND_FILE (all EINVAL). */
-export function checkWindow(request: WindowRequest): void {
-  const { fd, offset, length, label, hugePages = 'refuse' } = request;
+/**
+ * Looks at everything before anything is opened. `sealable`: the file may have seals, so it is a memfd or lies on tmpfs or
+ * hugetlbfs; of other files nothing is asked that their file system could be slow to answer.
+ * @throws SysError SYS_BAD_ARGUMENT, SYS_NOT_MEMORY, SYS_BEYOND_FILE (all EINVAL), SYS_FD_CLOSED (EBADF), SYS_CALL_FAILED.
+ */
+export function checkWindow(request: WindowRequest, sealable: boolean): void {
+  const { fd, offset, length, label } = request;
   checkOffset('open memory', 'the offset', offset);
   checkWhole('open memory', 'the length', length, [1, MAX_MAPPING]);
-  const facts = fd.stat();
-  if (facts.kind !== 'file') throw sysErrors.NOT_MEMORY({ label, problem: `the fd is a ${facts.kind}` });
-  if (facts.filesystem === FILESYSTEM.FUSE) {
-    throw sysErrors.NOT_MEMORY({ label, problem: 'it lies on FUSE, whose server could make us wait for ever' });
-  }
-  if (facts.filesystem === FILESYSTEM.HUGETLBFS && hugePages === 'refuse') {
-    throw sysErrors.NOT_MEMORY({ label, problem: 'it has huge pages, which a peer can take away; see hugePages' });
-  }
-  if (offset + BigInt(length) > facts.size) {
-    throw sysErrors.BEYOND_FILE({ label, offset, length, size: facts.size });
-  }
+  const { kind, size } = fd.stat();
+  if (kind !== 'file') throw sysErrors.NOT_MEMORY({ label, problem: `the fd is a ${kind}` });
+  const problem = sealable ? hugeProblem(request) : mountProblem(request);
+  if (problem !== undefined) throw sysErrors.NOT_MEMORY({ label, problem });
+  if (offset + BigInt(length) > size) throw sysErrors.BEYOND_FILE({ label, offset, length, size });
+}
+
+function hugeProblem({ fd, hugePages = 'refuse' }: WindowRequest): string | undefined {
+  if (hugePages === 'trust' || fd.sys.filesystem(fd.number) !== FILESYSTEM.HUGETLBFS) return undefined;
+  return 'it has huge pages, which a peer can take away; see hugePages';
+}
+
+function mountProblem({ fd }: WindowRequest): string | undefined {
+  const type = fd.sys.mountType(fd.number);
+  if (type !== undefined && !type.startsWith('fuse')) return undefined;
+  return `it lies on ${type ?? 'a file system that is not mounted here'}, whose server could make us wait for ever`;
 }

@@ -4,16 +4,23 @@ import { Mapping } from './mapping.js';
 import { checkWindow, type WindowRequest } from './memory-window.js';
 import { SEAL } from './sys.js';
 
+/** What the seals of a file say: whether it can have any, and why it may shrink, if it may. */
+interface Seals {
+  readonly sealable: boolean;
+  readonly problem?: string;
+}
+
 /**
- * Why a file may shrink under us, if it may. Asked before its size: what is sealed afterwards could have shrunk in between.
+ * Asked before the size of a file: what is sealed afterwards could have shrunk in between. Asked of any fd without a wait.
  * @throws SysError SYS_FD_CLOSED (EBADF), SYS_CALL_FAILED.
  */
-function shrinkable({ fd }: WindowRequest): string | undefined {
+function sealsOf({ fd }: WindowRequest): Seals {
   try {
-    return (fd.sys.seals(fd.number) & SEAL.SHRINK) === 0 ? 'it does not carry F_SEAL_SHRINK' : undefined;
+    const sealed = (fd.sys.seals(fd.number) & SEAL.SHRINK) !== 0;
+    return sealed ? { sealable: true } : { sealable: true, problem: 'it does not carry F_SEAL_SHRINK' };
   } catch (failure) {
     if (!(failure instanceof SysError) || failure.errno !== 'EINVAL') throw failure;
-    return 'it is a file that cannot be sealed';
+    return { sealable: false, problem: 'it is a file that cannot be sealed' };
   }
 }
 
@@ -23,8 +30,8 @@ function shrinkable({ fd }: WindowRequest): string | undefined {
  * (EBADF), SYS_CALL_FAILED (ENOMEM, EACCES, EPERM, ...). Nothing is mapped then.
  */
 export function mapFile(request: WindowRequest): Mapping {
-  const problem = shrinkable(request);
-  checkWindow(request);
+  const { sealable, problem } = sealsOf(request);
+  checkWindow(request, sealable);
   if (problem !== undefined) throw sysErrors.NOT_SEALED({ label: request.label, problem });
   return new Mapping(request);
 }
@@ -34,7 +41,7 @@ export function mapFile(request: WindowRequest): Mapping {
  * causes an error and not a signal. @throws as `mapFile`, except SYS_NOT_SEALED.
  */
 export function openMemory(request: WindowRequest): Mapping | FileWindow {
-  const problem = shrinkable(request);
-  checkWindow(request);
+  const { sealable, problem } = sealsOf(request);
+  checkWindow(request, sealable);
   return problem === undefined ? new Mapping(request) : new FileWindow(request);
 }

@@ -10,19 +10,17 @@ export const WOULD_BLOCK = -1;
 /** The most fds that one message carries. Source: SCM_MAX_FD, net/scm.h. */
 export const MAX_MESSAGE_FDS = 253;
 
-/** What fstat(2) and fstatfs(2) say about an fd. */
+/** What statx(2) says about an fd. */
 export interface FileFacts {
   readonly device: bigint;
   readonly inode: bigint;
   /** Bytes. */
   readonly size: bigint;
   readonly kind: 'file' | 'socket' | 'pipe' | 'other';
-  /** The magic number of the file system: TMPFS for memfds. Source: linux/magic.h. */
-  readonly filesystem: number;
 }
 
 /** Magic numbers of file systems that matter here. Source: linux/magic.h. */
-export const FILESYSTEM = { TMPFS: 0x0102_1994, HUGETLBFS: 0x9584_58f6, FUSE: 0x6573_5546 } as const;
+export const FILESYSTEM = { TMPFS: 0x0102_1994, HUGETLBFS: 0x9584_58f6 } as const;
 
 export interface MapRequest {
   readonly fd: number;
@@ -95,7 +93,15 @@ export interface Sys {
   /** A new fd for the same open file. Source: F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number;
   setNonBlocking(fd: number, on: boolean): void;
+  /** From what the kernel has at hand: never asks, so never waits for, a remote or FUSE server. */
   stat(fd: number): FileFacts;
+  /**
+   * The magic number of the file system, one of `FILESYSTEM` for memfds. Source: fstatfs(2). May wait for ever on FUSE: ask
+   * only about what has seals.
+   */
+  filesystem(fd: number): number;
+  /** The type of the file system by name (`ext4`, `fuse.sshfs`), as mountinfo has it; undefined if the mount is not ours. Never waits. */
+  mountType(fd: number): string | undefined;
   /** What the fd leads to, as /proc/self/fd says: `/memfd:ram (deleted)`, `anon_inode:[eventfd]`. */
   target(fd: number): string;
 

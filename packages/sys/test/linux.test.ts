@@ -1,6 +1,8 @@
 /** What only the real system shows. Linux only. */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
@@ -11,13 +13,13 @@ import {
   Fd,
   FdInbox,
   FILESYSTEM,
-  type FileFacts,
   linuxSys,
   MAX_VIEW,
   mapFile,
   openMemory,
   SEAL,
   type Sys,
+  SysError,
   sameFile,
   UnixSocket,
   WOULD_BLOCK,
@@ -112,19 +114,48 @@ describe('mappings', () => {
     assertNothingOpenBut(sys, ['memfd rom']);
   });
 
-  test('files of other kinds are not mapped', () => {
+  test('huge pages are mapped only on trust', () => {
     const real = linuxSys();
     using fd = createMemfd(real, 'x', BigInt(PAGE));
-    const on = (filesystem: number): Sys => ({ ...real, stat: (n): FileFacts => ({ ...real.stat(n), filesystem }) });
-    const open = (sys: Sys, hugePages: 'refuse' | 'trust') => () => {
-      using lent = new Fd(sys, sys.duplicate(fd.number), 'lent');
-      openMemory({ fd: lent, offset: 0n, length: PAGE, writable: true, label: 'x', hugePages }).close();
+    const sys: Sys = { ...real, filesystem: () => FILESYSTEM.HUGETLBFS };
+    using lent = new Fd(sys, sys.duplicate(fd.number), 'lent');
+    const request = { fd: lent, offset: 0n, length: PAGE, writable: true, label: 'x' };
+    for (const open of [mapFile, openMemory]) {
+      assert.throws(() => open(request), refusal('SYS_NOT_MEMORY', 'EINVAL'));
+      assert.throws(() => open(request), /huge pages/);
+      open({ ...request, hugePages: 'trust' }).close();
+    }
+    assertNothingOpenBut(real, ['memfd x', 'lent']);
+  });
+
+  test('a file that cannot be sealed is reached by pread, unless its file system could make us wait', () => {
+    const real = linuxSys();
+    const folder = mkdtempSync(join(tmpdir(), 'pinion-sys-'));
+    writeFileSync(join(folder, 'disk'), 'on disk');
+    const number = openSync(join(folder, 'disk'), 'r+');
+    // Wherever the folder lies: these are what a file of a disk answers, and what it must not be asked.
+    const noSeals = (): never => {
+      throw new SysError('SYS_CALL_FAILED', 'EINVAL', 'fcntl');
     };
-    assert.throws(open(on(FILESYSTEM.HUGETLBFS), 'refuse'), refusal('SYS_NOT_MEMORY', 'EINVAL'));
-    assert.throws(open(on(FILESYSTEM.HUGETLBFS), 'refuse'), /huge pages/);
-    assert.throws(open(on(FILESYSTEM.FUSE), 'trust'), refusal('SYS_NOT_MEMORY', 'EINVAL'));
-    open(on(FILESYSTEM.HUGETLBFS), 'trust')();
-    assertNothingOpenBut(real, ['memfd x']);
+    const onType = (mountType: Sys['mountType']): Sys => ({ ...real, seals: noSeals, filesystem: noSeals, mountType });
+    const openOn = (sys: Sys) => {
+      using lent = new Fd(sys, sys.duplicate(number), 'lent');
+      return openMemory({ fd: lent, offset: 0n, length: 7, writable: true, label: 'disk' });
+    };
+    const disk = openOn(onType(() => 'ext4'));
+    const got = new Uint8Array(7);
+    disk.read(0, got);
+    assert.deepEqual(got, bytesOf('on disk'));
+    disk.close();
+    for (const type of ['fuse', 'fuseblk', 'fuse.sshfs', undefined]) {
+      assert.throws(() => openOn(onType(() => type)), refusal('SYS_NOT_MEMORY', 'EINVAL'), type);
+    }
+    assert.match(real.mountType(number) ?? '', /^\w+/);
+    assert.throws(() => real.mountType(88_888), refusal('SYS_CALL_FAILED', 'EBADF'));
+    assert.throws(() => real.target(88_888), refusal('SYS_CALL_FAILED', 'EBADF'));
+    closeSync(number);
+    rmSync(folder, { recursive: true });
+    assertNothingOpen(real);
   });
 
   test('a view that somebody detached does not trouble the mapping', { skip: !hasTransfer() }, () => {

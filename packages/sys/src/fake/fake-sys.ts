@@ -87,8 +87,15 @@ export class FakeSys implements Sys {
   stat(fd: number): FileFacts {
     const { object } = this.#file('fstat', fd);
     const size = object instanceof FakeFile ? BigInt(object.bytes.length) : 0n;
-    const filesystem = object.kind === 'file' ? FILESYSTEM.TMPFS : OTHER_MAGIC[object.kind];
-    return { device: FAKE_DEVICE, inode: object.inode, size, kind: object.kind, filesystem };
+    return { device: FAKE_DEVICE, inode: object.inode, size, kind: object.kind };
+  }
+  filesystem(fd: number): number {
+    const { kind } = this.#file('fstatfs', fd).object;
+    return kind === 'file' ? FILESYSTEM.TMPFS : OTHER_MAGIC[kind];
+  }
+  /** Always undefined: a memfd lies in no mount of ours. */
+  mountType(fd: number): undefined {
+    this.#file('read of /proc', fd);
   }
   target(fd: number): string {
     return this.#file('readlink', fd).object.target;
