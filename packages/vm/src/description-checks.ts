@@ -1,4 +1,4 @@
-import { formatRange, frameRange, PAGE_SHIFT } from '@pinion/core';
+import { EXTENSION, formatRange, frameRange, PAGE_SHIFT } from '@pinion/core';
 import type { ContainerConfig, MemoryConfig, Registry, VmDescription } from './description.js';
 import type { DeviceConfig, ParentConfig } from './device-kind.js';
 import { regionProblem } from './guest-memory.js';
@@ -17,6 +17,7 @@ export function checkDescription(description: Partial<VmDescription>, registry: 
     for (const key of kind.uniqueKeys ?? []) checkUnique(own, key, reader);
   }
   checkGroups(description, containers, reader);
+  for (const container of containers) checkPins(container, registry, reader);
   checkParents(parents, registry, reader);
 }
 
@@ -85,6 +86,21 @@ function checkDevice(
     const offered = kind.offers(parent).join(', ') || 'none';
     reader.reportAt(device, 'type', `parent ${parent.name} offers no type ${device.type}; it offers ${offered}`);
   }
+}
+
+/** type1 in its first version cannot pin, and drivers find out only when they try. */
+function checkPins(container: ContainerConfig, registry: Registry, reader: Reader): void {
+  if (registry.iommuTypes.get(container.iommu) !== EXTENSION.TYPE1_IOMMU) return;
+  const pinning = container.devices.filter(({ driver }) => {
+    const kind = registry.kinds.get(driver);
+    return kind?.mediated === true && kind.pins !== false;
+  });
+  if (pinning.length === 0) return;
+  reader.reportAt(
+    container,
+    'iommu',
+    `${container.iommu} cannot pin memory for mediated devices (${shownNames(pinning)}); use type1v2`,
+  );
 }
 
 function checkParents(parents: readonly ParentConfig[], registry: Registry, reader: Reader): void {

@@ -6,6 +6,8 @@ export interface Registry {
   readonly kinds: ReadonlyMap<string, DeviceKind>;
   /** IOMMU type numbers (arguments of VFIO_SET_IOMMU) by the name that a description gives them. */
   readonly iommuTypes: ReadonlyMap<string, number>;
+  /** Types that exist but cannot serve a VM of this host, with what to change. */
+  readonly unservedIommuTypes?: ReadonlyMap<string, string>;
   readonly hypervisors: ReadonlyMap<string, Hypervisor>;
 }
 

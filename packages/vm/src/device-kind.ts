@@ -51,6 +51,8 @@ interface KindBase<D extends DeviceConfig> {
 export interface MediatedKind<P extends ParentConfig = ParentConfig, D extends DeviceConfig = DeviceConfig>
   extends KindBase<D> {
   readonly mediated: true;
+  /** False for devices that never pin guest memory: they can also live on type1, which cannot pin. Default true. */
+  readonly pins?: boolean;
   readonly parentKeys: Keys;
   /** Some drivers serve one physical device only; default: as many as are named. */
   readonly maxParents?: number;

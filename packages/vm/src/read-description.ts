@@ -4,7 +4,19 @@ import type { Registry, VmDescription } from './description.js';
 import { checkDescription } from './description-checks.js';
 import type { DeviceConfig, DeviceKind, ParentConfig } from './device-kind.js';
 import { vmErrors } from './errors.js';
-import { byteCount, list, oneOf, type Problem, parts, peek, Reader, record, type Shape, text } from './schema.js';
+import {
+  byteCount,
+  list,
+  oneOf,
+  type Problem,
+  parts,
+  peek,
+  peekText,
+  Reader,
+  record,
+  type Shape,
+  text,
+} from './schema.js';
 
 export type ReadResult =
   | { readonly ok: true; readonly description: VmDescription }
@@ -44,7 +56,7 @@ function readText(file: string): string {
 }
 
 function shapeOf(registry: Registry): Shape<Partial<VmDescription>> {
-  const iommu = oneOf('IOMMU type', [...registry.iommuTypes.keys()]);
+  const iommu = iommuShape(registry);
   const devices = list(deviceShape(registry.kinds));
   return parts(
     {
@@ -56,6 +68,15 @@ function shapeOf(registry: Registry): Shape<Partial<VmDescription>> {
     { groups: list(record({ name: NAME }, {})), parents: list(parentShape(registry.kinds)), memlock: byteCount },
   );
 }
+
+/** A type that can serve; one that exists but cannot is refused with what to change. */
+const iommuShape =
+  ({ iommuTypes, unservedIommuTypes }: Registry): Shape<string> =>
+  (place, reader) => {
+    const reason = unservedIommuTypes?.get(peekText(place) ?? '');
+    if (reason !== undefined) return reader.report(place, reason);
+    return oneOf('IOMMU type', [...iommuTypes.keys()])(place, reader);
+  };
 
 const parentShape =
   (kinds: ReadonlyMap<string, DeviceKind>): Shape<ParentConfig> =>

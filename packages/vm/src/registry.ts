@@ -6,6 +6,9 @@ import { ccwKind } from './kinds/ccw.js';
 import { gvtKind } from './kinds/gvt.js';
 import { passthroughKind } from './kinds/passthrough.js';
 
+const POWER_ONLY =
+  'takes no mediated devices, and passthrough only on a POWER machine, which this host is not; use type1v2 (what would differ: npm run five-mixes -- --backend spapr-tce)';
+
 /** Guests are programs of this process; they can have every kind of device. */
 export const embedded: Hypervisor = Object.freeze({
   name: 'embedded',
@@ -23,6 +26,11 @@ export function createRegistry(
     iommuTypes: new Map([
       ['type1', EXTENSION.TYPE1_IOMMU],
       ['type1v2', EXTENSION.TYPE1v2_IOMMU],
+    ]),
+    unservedIommuTypes: new Map([
+      ['spapr-tce', `sPAPR TCE ${POWER_ONLY}`],
+      ['spapr-tce-v2', `sPAPR TCE ${POWER_ONLY}`],
+      ['noiommu', 'without an IOMMU nothing can be mapped; use type1v2'],
     ]),
     hypervisors: new Map(hypervisors.map((hypervisor) => [hypervisor.name, hypervisor])),
   };

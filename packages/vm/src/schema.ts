@@ -208,6 +208,10 @@ function reportUnknownKeys(at: { place: Place; map: YAMLMap }, known: readonly s
   }
 }
 
+/** The value as plain text, if it is that: to say something better than that it is unknown. */
+export const peekText = ({ node }: Place): string | undefined =>
+  isScalar(node) && typeof node.value === 'string' ? node.value : undefined;
+
 /** The record's key as plain text, if it is there: to choose the shape of the rest by it. */
 export const peek = (place: Place, key: string): string | undefined => {
   const value = isMap(place.node) ? place.node.get(key) : undefined;

@@ -90,6 +90,24 @@ const bad: readonly (readonly [what: string, from: string, to: string, ...proble
     "vm.yaml:13:12 containers[0].iommu: there is no IOMMU type 'type3'; there is type1, type1v2",
   ],
   [
+    'an IOMMU type of another machine',
+    'type1v2',
+    'spapr-tce-v2',
+    'vm.yaml:13:12 containers[0].iommu: sPAPR TCE takes no mediated devices, and passthrough only on a POWER machine, which this host is not; use type1v2 (what would differ: npm run five-mixes -- --backend spapr-tce)',
+  ],
+  [
+    'no IOMMU',
+    'type1v2',
+    'noiommu',
+    'vm.yaml:13:12 containers[0].iommu: without an IOMMU nothing can be mapped; use type1v2',
+  ],
+  [
+    'an IOMMU type that cannot pin',
+    'type1v2',
+    'type1',
+    'vm.yaml:13:12 containers[0].iommu: type1 cannot pin memory for mediated devices (vgpu, dasd); use type1v2',
+  ],
+  [
     'an unknown hypervisor',
     'embedded',
     'xen',
