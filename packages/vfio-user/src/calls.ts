@@ -11,13 +11,6 @@ interface Pending {
   readonly cancelTimer: () => void;
 }
 
-/** How a command goes out. */
-export interface CallOptions {
-  readonly fds?: readonly Fd[];
-  /** Nobody answers, also not when it fails. */
-  readonly noReply?: boolean;
-}
-
 const IDS = 0x1_0000;
 
 /** The commands that one side of a connection has sent, and their replies, which may come in any order. */

@@ -1,4 +1,5 @@
 export { Calls } from './calls.js';
+export { Client, type ClientOptions, type DmaMapRequest, type ServerMemory } from './client.js';
 export { type ClientLimits, ClientMemory, type ClientTask, clientTask } from './client-memory.js';
 export { ClientPages } from './client-pages.js';
 export * from './commands.js';
@@ -14,6 +15,7 @@ export { IrqTable } from './irq-table.js';
 export { Layout, type Values } from './layout.js';
 export * from './message.js';
 export * from './region-messages.js';
+export { RemoteDevice } from './remote-device.js';
 export * from './served-device.js';
 export { Server, type ServerOptions } from './server.js';
 export { Session, type SessionOptions } from './session.js';

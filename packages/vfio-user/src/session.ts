@@ -10,8 +10,10 @@ import { HANDLERS, type Reply, type Served, TAKES_FDS, wireErrno } from './handl
 import { IrqTable } from './irq-table.js';
 import { encodeMessage, isReply, type Message, wantsReply } from './message.js';
 import { Outbox } from './outbox.js';
+import { encodeRegionAccess } from './region-messages.js';
 import { RequestScope } from './request-scope.js';
 import type { ServedDevice } from './served-device.js';
+import { DMA_UNMAP, REGION_ACCESS } from './structs.js';
 import type { Transport } from './transport.js';
 import { type Capabilities, decodeVersion, encodeVersion, PROTOCOL } from './version.js';
 
@@ -306,11 +308,11 @@ export class Session {
 
 /** What a client that cannot read errors gets instead of one. */
 function excuse({ command, payload }: Message): Reply | undefined {
-  if (command === COMMAND.REGION_READ && payload.length >= 16) {
-    const count = Math.min(new DataView(payload.buffer, payload.byteOffset).getUint32(12, true), OURS.maxDataXferSize);
-    const bytes = new Uint8Array(16 + count).fill(0xff);
-    bytes.set(payload.subarray(0, 16));
-    return { payload: bytes };
+  if (command === COMMAND.DMA_UNMAP && payload.length >= DMA_UNMAP.size) {
+    return { payload: payload.slice(0, DMA_UNMAP.size) };
   }
-  return command === COMMAND.DMA_UNMAP && payload.length >= 24 ? { payload: payload.slice(0, 24) } : undefined;
+  if (command !== COMMAND.REGION_READ || payload.length < REGION_ACCESS.size) return undefined;
+  const access = REGION_ACCESS.read(payload);
+  const ones = new Uint8Array(Math.min(access.count, OURS.maxDataXferSize)).fill(0xff);
+  return { payload: encodeRegionAccess(access, ones) };
 }
