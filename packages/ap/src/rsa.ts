@@ -2,10 +2,12 @@
  * Raw RSA as an accelerator does it: no padding, the sender supplies the key with every message.
  *
  * All exponentiations are `base^exponent mod modulus`, which OpenSSL offers as the unpadded public-key operation, so a key is
- * imported as a public one whatever its exponent means to the sender; a CRT key is two such operations with half the bits. Not
- * hardened against timing: the keys belong to the guest's own program, and nobody else can ask this card with them.
+ * imported as a public one whatever its exponent means to the sender. A CRT key that is a real one is imported as a private key; with
+ * any other numbers it is two such operations with half the bits. Not hardened against timing: the keys belong to the guest's own
+ * program, and nobody else can ask this card with them.
  */
 import { constants, createPublicKey, publicEncrypt } from 'node:crypto';
+import { opensslCrt } from './private-key.js';
 import { decodeRequest, encodeError, encodeReply, REPLY_CODE, type ReplyCode, type RsaRequest } from './type50.js';
 
 type MeRequest = Omit<Extract<RsaRequest, { form: 'ME' }>, 'form'>;
@@ -76,6 +78,8 @@ export function crt(request: CrtRequest): bigint | RsaProblem {
   if ([p, q].some((prime) => prime !== 0n && isEven(prime))) return 'even';
   if (p <= 1n || q <= 1n || [u, dp, dq].includes(0n)) return 'key';
   if (message >= p * q) return 'message';
+  const fast = opensslCrt({ p, q, dp, dq, u }, message);
+  if (fast !== undefined) return fast;
   const atP = power(message % p, dp, p);
   const atQ = power(message % q, dq, q);
   const difference = (((atP - atQ) % p) + p) % p;

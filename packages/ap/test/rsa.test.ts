@@ -162,6 +162,35 @@ describe('the same result as node:crypto', () => {
     assert.equal(resultOf({ form: 'CRT', p: q, q: p, dp: dq, dq: dp, u: number(inverse), message: clear }), signed);
   });
 
+  const key = KEYS[1024];
+  const good = crt(key, Uint8Array.of(2));
+  const strange: readonly [what: string, change: Partial<typeof good>][] = [
+    ['a real key', {}],
+    ['a u that is no inverse', { u: number(value(good.u) - 1n) }],
+    ['a u above p', { u: number(value(good.u) + value(good.p)) }],
+    ['exponents that do not belong together', { dp: number(3), dq: number(value(good.dq) - 2n) }],
+    ['a dp without inverse', { dp: number(2) }],
+    ['a p that is no prime', { p: number(value(good.p) + 2n) }],
+    ['equal primes', { q: good.p, dq: good.dp }],
+    ['small primes', { p: number(61), q: number(53), dp: number(53), dq: number(49), u: number(38) }],
+  ];
+  for (const [what, change] of strange) {
+    test(`${what}: Garner's formula, whatever the numbers mean, the first and the second time`, () => {
+      const request = { ...good, ...change };
+      const [p, q, dp, dq, u] = [request.p, request.q, request.dp, request.dq, request.u].map(value);
+      assert.ok(p && q && dp && dq && u);
+      const [atP, atQ] = [power(2n % p, dp, p), power(2n % q, dq, q)];
+      const expected = atQ + ((u * ((((atP - atQ) % p) + p) % p)) % p) * q;
+      for (let time = 0; time < 2; time++) assert.equal(BigInt(`0x${resultOf(request)}`), expected);
+    });
+  }
+
+  test('more keys than a card remembers', () => {
+    const results = Array.from({ length: 40 }, (_, index) => resultOf({ ...good, u: number(index + 1) }));
+    assert.equal(new Set(results).size, 40);
+    assert.equal(resultOf({ ...good, u: number(1) }), results[0]);
+  });
+
   test('small numbers by hand, leading zeros and all', () => {
     const odd = fc.bigInt({ min: 1n, max: 1n << 130n }).map((half) => 2n * half + 1n);
     const anything = fc.bigInt({ min: 1n, max: 1n << 131n });
