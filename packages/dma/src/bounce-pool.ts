@@ -190,7 +190,7 @@ function slotRequest(device: DmaDevice, { pfn, offset, length }: MemoryPiece, sl
   const alignMask = pageAligned ? PAGE_SIZE - 1 : SLOT_SIZE - 1;
   const keepMask = device.minAlign & ~alignMask;
   const low = Number(physicalAddress({ pfn: asPfn(pfn), offset }) % BigInt(WORD));
-  const boundarySlots = (Number(device.segmentBoundary) + 1) / SLOT_SIZE;
+  const boundarySlots = device.boundarySize / SLOT_SIZE;
   return {
     slots,
     alignMask,

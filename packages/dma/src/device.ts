@@ -15,8 +15,8 @@ export class DmaDevice {
   busLimit = 0n;
   /** The longest segment of a list that it takes, in bytes. */
   #maxSegment = 65536;
-  /** No segment may cross a multiple of this plus one; a power of two minus one. */
-  segmentBoundary = MASK_32;
+  #segmentBoundary = MASK_32;
+  #boundarySize = 2 ** 32;
   /** Low address bits that bouncing must keep. */
   minAlign = 0;
   /** Try below 4 GiB first; turned off for good by the first failure there. Source: pci_32bit_workaround. */
@@ -40,6 +40,19 @@ export class DmaDevice {
   /** 0 means the default of 64 KiB. */
   set maxSegment(bytes: number) {
     this.#maxSegment = bytes === 0 ? 65536 : bytes;
+  }
+
+  /** No segment may cross a multiple of this plus one; a power of two minus one. */
+  get segmentBoundary(): bigint {
+    return this.#segmentBoundary;
+  }
+  set segmentBoundary(mask: bigint) {
+    this.#segmentBoundary = mask;
+    this.#boundarySize = Number(mask + 1n);
+  }
+  /** The boundary plus one: bytes between two places that no segment crosses. */
+  get boundarySize(): number {
+    return this.#boundarySize;
   }
 
   /** The lower of the mask and the bus limit. */

@@ -99,8 +99,8 @@ export class IommuDma implements DmaOps {
     list: SgList,
     use: MappingUse & { readonly nents: number },
   ): readonly DmaSegment[] | MapFailure {
-    const entries = list.entries.slice(0, use.nents);
-    const boundary = Number(device.segmentBoundary) + 1;
+    const entries = use.nents === list.origNents ? list.entries : list.entries.slice(0, use.nents);
+    const boundary = device.boundarySize;
     const layout = layOut(entries, boundary);
     const empty = entries.findIndex(({ length }) => length === 0);
     const first = this.#take(device, layout.total / PAGE_SIZE, device.mask);
@@ -118,8 +118,8 @@ export class IommuDma implements DmaOps {
   }
 
   unmapList(device: DmaDevice, list: SgList, { nents }: { readonly nents: number }): void {
-    const segments = list.segments.slice(0, nents);
-    const [head, tail] = [segments[0], segments.at(-1)];
+    const head = list.segments[0];
+    const tail = list.segments[Math.min(nents, list.segments.length) - 1];
     if (head === undefined || tail === undefined) throw dmaErrors.NOT_MAPPED({ device: device.name, address: 0n });
     const length = Number(tail.dma - head.dma) + tail.length;
     this.#drop(device, head.dma, pagesAround(pageOffset(head.dma), length));

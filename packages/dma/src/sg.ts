@@ -1,6 +1,5 @@
-import { PAGE_SIZE } from '@pinion/core';
 import { dmaErrors } from './errors.js';
-import type { PhysicalPlace } from './memory.js';
+import { type PhysicalPlace, pagesAround } from './memory.js';
 
 /** A piece of memory: `length` bytes from `offset` in page `pfn`. */
 export interface MemoryPiece extends PhysicalPlace {
@@ -21,6 +20,7 @@ export class SgList {
   readonly entries: readonly MemoryPiece[];
   /** The segments of the last map; at most as many as entries. */
   segments: readonly DmaSegment[] = [];
+  #pages: number | undefined;
 
   /** @throws DMA_BAD_LENGTH (EINVAL) for an entry with a negative or broken offset or length. */
   constructor(entries: readonly MemoryPiece[]) {
@@ -42,10 +42,8 @@ export class SgList {
 
   /** Pages that the entries touch, each entry on its own. */
   get pages(): number {
-    return this.entries.reduce(
-      (sum, { offset, length }) => sum + Math.ceil(((offset % PAGE_SIZE) + length) / PAGE_SIZE),
-      0,
-    );
+    this.#pages ??= this.entries.reduce((sum, { offset, length }) => sum + pagesAround(offset, length), 0);
+    return this.#pages;
   }
 }
 

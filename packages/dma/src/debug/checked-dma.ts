@@ -3,11 +3,14 @@ import type { CoherentBuffer } from '../coherent.js';
 import type { DmaDevice } from '../device.js';
 import { type Attributes, DIRECTION, type Direction } from '../direction.js';
 import type { CpuBuffer, Dma, ResourcePiece, SgUse } from '../dma.js';
-import type { CpuSpace } from '../memory.js';
+import type { CpuSpace, PhysicalPlace } from '../memory.js';
 import type { DmaSegment, MemoryPiece, SgList } from '../sg.js';
 import type { DmaDebug } from './dma-debug.js';
 import { detailsOf, type EntryReference, type EntryType } from './entries.js';
 import { dmaDebugErrors } from './reports.js';
+
+/** Memory of a list that has fewer entries than segments; no such list is made here. */
+const NOWHERE: PhysicalPlace = { pfn: asPfn(0), offset: 0 };
 
 /** The DMA API with the debugger looking at every call. Arguments and results are those of what it wraps. */
 export class CheckedDma implements Dma {
@@ -173,16 +176,23 @@ export class CheckedDma implements Dma {
     type: EntryType,
     segment: DmaSegment,
     what: {
-      readonly piece: MemoryPiece;
+      readonly piece: PhysicalPlace;
       readonly direction: Direction;
       readonly checked: boolean;
       readonly attributes: Attributes;
+      readonly callNents?: number;
+      readonly mappedNents?: number;
     },
   ): void {
-    const { piece, direction, checked } = what;
-    const place = { pfn: piece.pfn + Math.floor(piece.offset / PAGE_SIZE), offset: piece.offset % PAGE_SIZE };
-    const reference = this.#reference(type, segment, { direction, nents: 0 });
-    this.#debug.add({ ...reference, ...place, mappedNents: 0, checked }, what.attributes);
+    const { piece, direction, checked, attributes, callNents = 0, mappedNents = 0 } = what;
+    const pfn = piece.pfn + Math.floor(piece.offset / PAGE_SIZE);
+    const offset = piece.offset % PAGE_SIZE;
+    const { dma, length: size } = segment;
+    const { device } = this;
+    this.#debug.add(
+      { type, device, dma, size, direction, pfn, offset, callNents, mappedNents, checked, stack: undefined },
+      attributes,
+    );
   }
 
   #remove(type: EntryType, segment: DmaSegment, direction: Direction): void {
@@ -191,33 +201,33 @@ export class CheckedDma implements Dma {
 
   /** One entry per segment; its memory is that of the first list entry in it. */
   #addList(list: SgList, direction: Direction, use: SgUse): void {
-    const nents = use.nents ?? list.origNents;
+    const { nents: callNents = list.origNents, attributes = 0 } = use;
+    const mappedNents = list.segments.length;
     let next = 0;
     for (const segment of list.segments) {
       this.#checkSegment(segment);
-      const piece = list.entries[next] ?? { pfn: 0, offset: 0 };
-      for (let length = 0; length < segment.length && next < nents; next += 1)
+      const piece = list.entries[next] ?? NOWHERE;
+      for (let length = 0; length < segment.length && next < callNents; next += 1)
         length += list.entries[next]?.length ?? 0;
-      const place = { pfn: piece.pfn + Math.floor(piece.offset / PAGE_SIZE), offset: piece.offset % PAGE_SIZE };
-      const reference = this.#reference('list', segment, { direction, nents });
-      const entry = { ...reference, ...place, mappedNents: list.segments.length, checked: true };
-      this.#debug.add(entry, use.attributes ?? 0);
+      this.#add('list', segment, { piece, direction, checked: true, attributes, callNents, mappedNents });
     }
   }
 
   #checkSegment({ dma, length }: DmaSegment): void {
     const { maxSegment: max, segmentBoundary: boundary } = this.device;
-    const details = detailsOf({ device: this.device, dma, size: length });
-    if (length > max) this.#debug.report(this.device, dmaDebugErrors.SEGMENT_LONG({ ...details, max }));
-    const last = dma + BigInt(length) - 1n;
-    if (length > 0 && (dma & ~boundary) !== (last & ~boundary)) {
+    if (length > max) {
+      const details = detailsOf({ device: this.device, dma, size: length });
+      this.#debug.report(this.device, dmaDebugErrors.SEGMENT_LONG({ ...details, max }));
+    }
+    if ((dma & boundary) + BigInt(length) > boundary + 1n) {
+      const details = detailsOf({ device: this.device, dma, size: length });
       this.#debug.report(this.device, dmaDebugErrors.SEGMENT_BOUNDARY({ ...details, boundary }));
     }
   }
 
   #addBuffer(type: EntryType, buffer: CoherentBuffer, direction: Direction): void {
-    const reference = this.#reference(type, { dma: buffer.dma, length: buffer.size }, { direction, nents: 0 });
-    this.#debug.add({ ...reference, pfn: buffer.pfns[0] ?? 0, offset: 0, mappedNents: 0, checked: true }, 0);
+    const piece = { pfn: buffer.pfns[0] ?? NOWHERE.pfn, offset: 0 };
+    this.#add(type, { dma: buffer.dma, length: buffer.size }, { piece, direction, checked: true, attributes: 0 });
   }
 
   #removeBuffer(type: EntryType, buffer: CoherentBuffer, direction: Direction): void {

@@ -108,10 +108,10 @@ export class DmaDebug {
   }
 
   /** Books a mapping. */
-  add(entry: Omit<DebugEntry, 'stack'>, attributes: Attributes): void {
+  add(entry: DebugEntry, attributes: Attributes): void {
     if (this.#disabled) return;
-    const stack = this.#stacks ? new RangeError('mapped here').stack : undefined;
-    if (!this.#table.add({ ...entry, stack })) {
+    if (this.#stacks) entry.stack = new RangeError('mapped here').stack;
+    if (!this.#table.add(entry)) {
       this.#disabled = true;
       this.report(entry.device, dmaDebugErrors.OUT_OF_ENTRIES({ entries: this.#table.total }));
       return;

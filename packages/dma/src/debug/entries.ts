@@ -23,7 +23,7 @@ export interface DebugEntry {
   /** Whether the result was tested; lists and coherent memory need no test. */
   checked: boolean;
   /** Where it was mapped, if asked for. */
-  readonly stack: string | undefined;
+  stack: string | undefined;
 }
 
 /** What a call says about the mapping it means. */
@@ -159,10 +159,15 @@ function bestFit(
   reference: EntryReference,
   matches: (entry: DebugEntry) => boolean,
 ): DebugEntry | undefined {
-  const candidates = bucket.filter((entry) => entry.device === reference.device && matches(entry));
-  const perfect = candidates.find((entry) => agreements(entry, reference) === 4);
-  if (perfect !== undefined) return perfect;
-  return candidates.length === 1 ? candidates[0] : undefined;
+  let only: DebugEntry | undefined;
+  let candidates = 0;
+  for (const entry of bucket) {
+    if (entry.device !== reference.device || !matches(entry)) continue;
+    if (agreements(entry, reference) === 4) return entry;
+    only = entry;
+    candidates += 1;
+  }
+  return candidates === 1 ? only : undefined;
 }
 
 const agreements = (entry: DebugEntry, reference: EntryReference): number =>
