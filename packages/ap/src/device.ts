@@ -1,11 +1,12 @@
 import type { FrameRange, IrqInfo, IrqSink, PinningDeviceContext, PinningDeviceOps } from '@pinion/core';
+import { type MatrixIndices, matrixOf, withBit, withoutBit } from './assignment.js';
 import { errors } from './errors.js';
 import { guestMatrixOf } from './filter.js';
 import type { ApGuest } from './guest.js';
 import { GuestInstructions, type GuestView, type PqapResult } from './instructions.js';
 import { type ApInterrupt, QueueInterrupts } from './interrupts.js';
 import type { ApMachine, MatrixDevice } from './machine.js';
-import { ApMask, type ApMatrix, type Apqn, apqnsOf, EMPTY_MATRIX, formatApqn, hasApqn, sameMatrix } from './matrix.js';
+import { type ApMatrix, type Apqn, apqnsOf, EMPTY_MATRIX, formatApqn, hasApqn, sameMatrix } from './matrix.js';
 import type { ApStatus } from './pqap.js';
 import type { DqapResult } from './queue.js';
 import type { ApQuirk } from './quirks.js';
@@ -19,16 +20,6 @@ const IRQS: readonly IrqInfo[] = [
   { index: AP_IRQ.REQ, name: 'req', count: 1 },
   { index: AP_IRQ.CFG_CHG, name: 'cfg-chg', count: 1 },
 ];
-
-/** Indices of a whole matrix, as a configuration names them. */
-export interface MatrixIndices {
-  readonly adapters?: readonly number[];
-  readonly domains?: readonly number[];
-  readonly controlDomains?: readonly number[];
-}
-
-type MaskName = keyof ApMatrix;
-const LABEL = { adapters: 'adapter', domains: 'domain', controlDomains: 'control domain' } as const;
 
 /**
  * A mediated AP matrix. It is created with no queues, and its matrix may change at any time, also while the guest runs (hot plug).
@@ -100,39 +91,35 @@ export class ApDevice implements PinningDeviceOps, MatrixDevice {
    * AP_REMOVED (ENODEV), checked in this order. Source: assign_adapter_store().
    */
   assignAdapter(adapter: number): void {
-    this.#assign('adapters', adapter);
+    this.#adopt(withBit(this.#matrix, ['adapters', adapter], this.machine.hardware));
   }
 
   /** Takes an adapter away and resets its queues. Does nothing if it is not assigned. @throws AP_NOT_AN_INDEX, AP_NO_SUCH_INDEX. */
   unassignAdapter(adapter: number): void {
-    this.#unassign('adapters', adapter);
+    this.#adopt(withoutBit(this.#matrix, ['adapters', adapter], this.machine.hardware));
   }
 
   /** As `assignAdapter`, for a usage domain. */
   assignDomain(domain: number): void {
-    this.#assign('domains', domain);
+    this.#adopt(withBit(this.#matrix, ['domains', domain], this.machine.hardware));
   }
 
   unassignDomain(domain: number): void {
-    this.#unassign('domains', domain);
+    this.#adopt(withoutBit(this.#matrix, ['domains', domain], this.machine.hardware));
   }
 
   /** As `assignAdapter`, for a control domain; these may be shared, so AP_RESERVED and AP_IN_USE do not occur. */
   assignControlDomain(domain: number): void {
-    this.#assign('controlDomains', domain);
+    this.#adopt(withBit(this.#matrix, ['controlDomains', domain], this.machine.hardware));
   }
 
   unassignControlDomain(domain: number): void {
-    this.#unassign('controlDomains', domain);
+    this.#adopt(withoutBit(this.#matrix, ['controlDomains', domain], this.machine.hardware));
   }
 
   /** Replaces all three masks at once, or none. @throws as `assignAdapter`. Source: ap_config_store(). */
   configure(indices: MatrixIndices): void {
-    this.#adopt({
-      adapters: this.#maskOf('adapters', indices.adapters),
-      domains: this.#maskOf('domains', indices.domains),
-      controlDomains: this.#maskOf('controlDomains', indices.controlDomains),
-    });
+    this.#adopt(matrixOf(indices, this.machine.hardware));
   }
 
   /** Settles when no reset and no silencing of a queue goes on any more. */
@@ -258,31 +245,8 @@ export class ApDevice implements PinningDeviceOps, MatrixDevice {
     return { guest: this.#guest, isOpen: this.isOpen, matrix: this.#guestMatrix, queues: this.#queues };
   }
 
-  #assign(mask: MaskName, index: number): void {
-    this.#check(mask, index);
-    if (this.#matrix[mask].has(index)) return;
-    this.#adopt({ ...this.#matrix, [mask]: this.#matrix[mask].with(index) });
-  }
-
-  #unassign(mask: MaskName, index: number): void {
-    this.#check(mask, index);
-    if (!this.#matrix[mask].has(index)) return;
-    this.#adopt({ ...this.#matrix, [mask]: this.#matrix[mask].without(index) });
-  }
-
-  #maskOf(mask: MaskName, indices: readonly number[] = []): ApMask {
-    for (const index of indices) this.#check(mask, index);
-    return ApMask.of(indices);
-  }
-
-  #check(mask: MaskName, value: number): void {
-    const { maxAdapter, maxDomain } = this.machine.hardware;
-    const max = mask === 'adapters' ? maxAdapter : maxDomain;
-    if (!Number.isInteger(value) || value < 0) throw errors.NOT_AN_INDEX({ what: LABEL[mask], value });
-    if (value > max) throw errors.NO_SUCH_INDEX({ what: LABEL[mask], value, max });
-  }
-
   #adopt(wanted: ApMatrix): void {
+    if (wanted === this.#matrix) return;
     if (this.#state === 'removed') throw errors.REMOVED({ device: this.name });
     this.machine.checkClaim(this, wanted);
     this.#matrix = wanted;

@@ -1,6 +1,7 @@
 /** Vendor driver for s390 crypto queues. It pins the one guest page that holds each queue's notification byte, and nothing else. */
 import { defineDriver, definePlugin, type PinningDeviceContext, type Plugin } from '@pinion/core';
-import { ApDevice, type MatrixIndices } from './device.js';
+import type { MatrixIndices } from './assignment.js';
+import { ApDevice } from './device.js';
 import { ApMachine, type ApMachineOptions } from './machine.js';
 import { quirkSet } from './quirks.js';
 

@@ -1,10 +1,11 @@
 export { answer } from './answer.js';
+export type { MatrixIndices } from './assignment.js';
 export { AP_ATTRIBUTES, readAttribute, writeAttribute } from './attributes.js';
 export type { ApCardOptions, ApMode } from './card.js';
 export { CCA_REASON } from './cca.js';
 export type { CcaPrivateKey, CcaPublicKey } from './cca-key.js';
 export { type CcaReply, type CcaRequest, decodeCcaReply, encodeCcaRequest } from './cca-message.js';
-export { AP_IRQ, ApDevice, type MatrixIndices } from './device.js';
+export { AP_IRQ, ApDevice } from './device.js';
 export { type ApDriverOptions, ap, createApDriver } from './driver.js';
 export { errors } from './errors.js';
 export { type CardExecutor, type CardOutcome, type CardWork, inlineExecutor } from './executor.js';
