@@ -14,6 +14,8 @@ export * from './irq-messages.js';
 export { IrqTable } from './irq-table.js';
 export { Layout, type Values } from './layout.js';
 export * from './message.js';
+export { MessageProxy, type ProxyOptions, type ProxyRecord } from './proxy.js';
+export { type Direction, type Fault, type FaultRule, FaultRules } from './proxy-rules.js';
 export * from './region-messages.js';
 export { RemoteDevice } from './remote-device.js';
 export * from './served-device.js';
