@@ -221,8 +221,12 @@ function rawIoctl(context: Context, op: Operation): Answer {
   return DONE;
 }
 
-const protOf = (op: Operation): number =>
-  typeof op['prot'] === 'number' ? op['prot'] : flagsOf({ ...op, flags: op['prot'] ?? op['flags'] }) & 3;
+/** Rights as a number or as letters. */
+function protOf(op: Operation): number {
+  const prot = op['prot'] ?? op['flags'];
+  if (typeof prot === 'number' || /^(0x)?[0-9]/.test(String(prot))) return Number(prot);
+  return flagsOf({ ...op, flags: prot }) & 3;
+}
 
 const HANDLERS: Readonly<Record<string, Handler>> = {
   nop: () => DONE,

@@ -5,6 +5,9 @@ import { DEFAULT_PAGE_SHIFT, type TceTable, type TceTableGroup, WINDOW_SLOTS, ty
 import type { TceState } from './state.js';
 import { Window } from './window.js';
 
+/** No page is larger than the address space; a shift comes from whoever calls. */
+const MAX_PAGE_SHIFT = 63;
+
 /**
  * Creates the default window if nothing has used the container so far. Its table is charged.
  * @throws as `createWindow`. Source: tce_iommu_create_default_window().
@@ -26,7 +29,7 @@ export function createWindow(state: TceState, payer: Payer, shape: WindowShape):
   const slot = state.windows.indexOf(undefined);
   if (slot < 0) throw tceErrors.NO_SLOT({ slots: WINDOW_SLOTS });
   const tables = firstTables(state, 'create');
-  if ((tables.pageSizes & (1n << BigInt(shape.pageShift))) === 0n) {
+  if (shape.pageShift > MAX_PAGE_SHIFT || (tables.pageSizes & (1n << BigInt(shape.pageShift))) === 0n) {
     throw tceErrors.BAD_WINDOW({ ...shape, problem: 'the hardware has no pages of this size' });
   }
   const bytes = tables.tableBytes(shape);

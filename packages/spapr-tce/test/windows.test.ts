@@ -81,6 +81,7 @@ const badWindows = [
   ['a page size the hardware does not have', { pageShift: 13, size: GIB }],
   ['no page size', { pageShift: 0, size: GIB }],
   ['a page size beyond every address', { pageShift: 255, size: GIB }],
+  ['a page size beyond every number', { pageShift: 2 ** 32 - 1, size: GIB }],
   ['no bytes', { pageShift: 12, size: 0n }],
   ['less than a page', { pageShift: 12, size: 0x800n }],
   ['no power of two', { pageShift: 12, size: 3n * PAGE }],
