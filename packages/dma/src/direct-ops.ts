@@ -1,4 +1,4 @@
-import { asPfn, frameAddress, type HostMemory, PAGE_SIZE } from '@pinion/core';
+import { asPfn, frameAddress, type HostMemory, PAGE_SIZE, type Pfn } from '@pinion/core';
 import type { BouncePool } from './bounce-pool.js';
 import type { CoherentBuffer } from './coherent.js';
 import type { DmaDevice } from './device.js';
@@ -54,6 +54,11 @@ export class DirectDma implements DmaOps {
 
   get live(): { readonly mappings: number; readonly bytes: number } {
     return { mappings: this.#mappings, bytes: this.#bytes };
+  }
+
+  /** The address is the memory's own. */
+  lookup(frame: number): Pfn {
+    return asPfn(frame);
   }
 
   map(device: DmaDevice, piece: MemoryPiece, use: MappingUse): bigint | MapFailure {

@@ -13,6 +13,7 @@ export { FLUSH_DELAY, FlushQueue } from './flush-queue.js';
 export { type FrameMapper, type MapperStats, PerPageMapper, RegionMapper } from './frame-mapper.js';
 export { IommuDma, type IommuDmaOptions } from './iommu-ops.js';
 export type { IovaSource } from './iova-space.js';
+export { type DmaLookup, MappedPins } from './mapped-pins.js';
 export {
   type CpuArea,
   type CpuPlace,

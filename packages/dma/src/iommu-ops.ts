@@ -171,6 +171,11 @@ export class IommuDma implements DmaOps {
     return CACHED_BYTES;
   }
 
+  /** The host frame behind a frame of IOVA. */
+  lookup(frame: number): Pfn | undefined {
+    return this.#domain.lookup(asIovaFrame(frame));
+  }
+
   /** Sets a contiguous range aside that `place` fills page by page. @returns undefined: there is no IOVA. */
   reserve(device: DmaDevice, frames: number): IovaFrame | undefined {
     const first = takeIova(this.#space, device, { frames, mask: device.mask });

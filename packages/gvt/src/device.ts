@@ -2,6 +2,7 @@ import {
   type FrameRange,
   type IrqInfo,
   type IrqSink,
+  type PinApi,
   PinionError,
   type PinningDeviceContext,
   type PinningDeviceOps,
@@ -42,6 +43,8 @@ const ENGINE_REGISTERS = [BCS.TAIL, BCS.HEAD, BCS.START, BCS.CTL, BCS.IPEHR, BCS
 /** What a vGPU is made from. */
 export interface GvtDeviceParts {
   readonly context: PinningDeviceContext;
+  /** The context's, or what stands before them. */
+  readonly pins: PinApi;
   readonly resources: VgpuResources;
   /** Size of BAR2, bytes: the whole aperture, of which the vGPU owns a slice. */
   readonly apertureBytes: number;
@@ -101,7 +104,7 @@ export class GvtDevice implements PinningDeviceOps {
     this.regions = listRegions(apertureBytes);
     this.backend = new KvmBackend({
       device: context.name,
-      pins: context.pins,
+      pins: parts.pins,
       log,
       quirks: parts.quirks,
       onLeftovers: parts.onLeftovers,

@@ -1,4 +1,11 @@
-import { defineDriver, definePlugin, type PinningDeviceContext, type PinningDriver, type Plugin } from '@pinion/core';
+import {
+  defineDriver,
+  definePlugin,
+  type PinApi,
+  type PinningDeviceContext,
+  type PinningDriver,
+  type Plugin,
+} from '@pinion/core';
 import { GvtDevice } from './device.js';
 import { gvtErrors } from './errors.js';
 import type { LeftoverReport } from './hypervisor/kvm.js';
@@ -15,6 +22,11 @@ export interface GvtOptions {
   readonly quirks?: readonly GvtQuirk[];
   /** Hears what was still mapped when a vGPU closed or was reset; the log has it too. */
   readonly onLeftovers?: (report: LeftoverReport) => void;
+  /**
+   * What stands between a vGPU and its pins: where the real GPU sits behind an IOMMU, something that maps what is pinned and
+   * answers DMA frames instead of host frames. Default: nothing, DMA frames are host frames.
+   */
+  readonly mapPins?: (pins: PinApi, device: string) => PinApi;
 }
 
 /** The driver, and a way to its devices: what a screen or a printout needs and a region does not show. */
@@ -30,7 +42,7 @@ export interface GvtDriver extends PinningDriver {
  * @throws PinionError GVT_BAD_APERTURE, GVT_UNKNOWN_QUIRK (EINVAL).
  */
 export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
-  const { apertureMb = 512, quirks = [], onLeftovers } = options;
+  const { apertureMb = 512, quirks = [], onLeftovers, mapPins = (pins: PinApi) => pins } = options;
   const gpu = new GpuResources(apertureMb);
   for (const quirk of quirks) if (!Object.hasOwn(GVT_QUIRKS, quirk)) throw gvtErrors.UNKNOWN_QUIRK({ quirk });
   const devices = new Map<string, GvtDevice>();
@@ -39,6 +51,7 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
     const resources = gpu.take(context.type);
     const device = new GvtDevice({
       context,
+      pins: mapPins(context.pins, context.name),
       resources,
       apertureBytes: apertureMb * MB,
       quirks: new Set(quirks),
