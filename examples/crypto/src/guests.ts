@@ -1,22 +1,19 @@
-import { ApDevice, createApDriver } from '@pinion/ap';
-import { createRegistry, EmbeddedVm, Host, type Registry, readDescription, type VmDescription } from '@pinion/vm';
+import { ApDevice } from '@pinion/ap';
+import { createRegistry, EmbeddedVm, Host, readDescription, type VmDescription } from '@pinion/vm';
 
 /** Adapter 5 is an accelerator; adapter 6, a CCA coprocessor, is the one that will be unplugged. */
-export const ACCELERATOR = 5;
+const ACCELERATOR = 5;
 export const COPROCESSOR = 6;
-const CARDS = [ACCELERATOR, { adapter: COPROCESSOR, mode: 'cca' }] as const;
 /** One usage domain for each guest: that is how they share the cards. */
 const DOMAINS = [0x10, 0x11, 0x12] as const;
 
-const nameOf = (index: number): string => `guest-${index + 1}`;
-
-const textOf = (index: number, domain: number): string => `
-name: ${nameOf(index)}
+const textOf = (index: number, domain: number, threads: number): string => `
+name: guest-${index + 1}
 hypervisor: embedded
 memory:
   - { name: ram, at: 0, size: 4M }
 parents:
-  - { name: cards, driver: ap, adapters: [${ACCELERATOR}, ${COPROCESSOR}], domains: [${DOMAINS}] }
+  - { name: cards, driver: ap, adapters: [${ACCELERATOR}], coprocessors: [${COPROCESSOR}], domains: [${DOMAINS}], threads: ${threads} }
 containers:
   - name: vm
     iommu: type1v2
@@ -30,28 +27,18 @@ containers:
         domains: [${domain}]
 `;
 
-/** The usual kinds of device, but with cards of two modes that compute on as many threads as asked for. */
-function registryWith(threads: number): Registry {
-  const registry = createRegistry();
-  const ap = registry.kinds.get('ap');
-  if (ap?.mediated !== true) throw new TypeError('the registry has no kind ap');
-  const createDriver = () => createApDriver({ adapters: CARDS, domains: DOMAINS, threads });
-  return createRegistry({ kinds: [{ ...ap, createDriver }] });
-}
-
-function describe(index: number, domain: number, registry: Registry): VmDescription {
-  const result = readDescription({ text: textOf(index, domain), folder: '.' }, registry);
+function describe(text: string): VmDescription {
+  const result = readDescription({ text, folder: '.' }, createRegistry());
   if (result.ok) return result.description;
   throw new TypeError(result.problems.map(({ message }) => message).join('; '));
 }
 
 /** One host with two cards, and three guests that have a domain of both. */
 export async function startGuests(threads: number): Promise<{ host: Host; vms: readonly EmbeddedVm[] }> {
-  const registry = registryWith(threads);
-  const descriptions = DOMAINS.map((domain, index) => describe(index, domain, registry));
+  const descriptions = DOMAINS.map((domain, index) => describe(textOf(index, domain, threads)));
   const [first] = descriptions;
   if (first === undefined) throw new TypeError('there is no guest');
-  const host = await Host.create(first, { registry });
+  const host = await Host.create(first);
   try {
     const vms: EmbeddedVm[] = [];
     for (const description of descriptions) vms.push(await EmbeddedVm.start(host, description));

@@ -197,3 +197,19 @@ test('DQAP into a buffer that is not there takes no reply', async (t) => {
   await vm.kill();
   assert.throws(() => crypto.dqap(0x547, { at: POOL, length: 8 }), { name: 'VM_KILLED' });
 });
+
+test('a description says which adapters are coprocessors, and how many threads compute', async (t) => {
+  const description = smallDescription(imageFolder(t), (text) =>
+    text
+      .replace('adapters: [5], domains: [0x47] }', 'adapters: [5], coprocessors: [6], threads: 1, domains: [0x47] }')
+      .replace(/adapters: \[5\], domains: \[0x47\] \}\s*$/, 'adapters: [5, 6], domains: [0x47], controlDomains: [1] }'),
+  );
+  const { vm, heap } = await startSmallVm(t, { plug: ['crypto'], description });
+  const cards = CryptoCards.start(vm.machine, heap, { isc: 3 });
+  assert.deepEqual(
+    cards.list().map(({ queue, type }) => `${queue} ${type}`),
+    [`${ACCELERATOR} CEX8A`, `${CCA} CEX8C`],
+  );
+  assert.deepEqual(apDevice(vm).matrix.controlDomains.indices(), [1]);
+  assert.equal(await sign(cards, 'on a thread'), true);
+});
