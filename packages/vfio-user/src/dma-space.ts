@@ -67,7 +67,7 @@ export class DmaSpace {
     const there = this.#entries.get(address);
     if (there !== undefined) {
       const same = there.size === size && there.prot === prot && there.file === file && there.offset === offset;
-      if (!same || file === undefined || there.owners.has(owner)) throw vfioUserErrors.MAP_EXISTS({ address, size });
+      if (!same || there.owners.has(owner)) throw vfioUserErrors.MAP_EXISTS({ address, size });
       there.owners.add(owner);
       return;
     }

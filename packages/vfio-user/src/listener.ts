@@ -1,0 +1,101 @@
+import type { Log } from '@pinion/core';
+import { silentLog } from '@pinion/core';
+import { Fd, type Sys, UnixListener, UnixSocket, type Watch } from '@pinion/sys';
+import type { Server } from './server.js';
+import { SocketTransport } from './socket-transport.js';
+
+/**
+ * Where clients come from. Source: vfio-user specification, "Backend program conventions"; sd_listen_fds(3).
+ * - `path`: a socket that is made there; whoever composes removes the path before and after.
+ * - `fd`: a descriptor that was inherited: a connected socket (one client, then the end) or a listening one.
+ */
+export type ListenOn = { readonly path: string } | { readonly fd: number };
+
+/** The first descriptor that a socket-activated program inherits. Source: sd-daemon.h, SD_LISTEN_FDS_START. */
+const FIRST_ACTIVATED = 3;
+
+/**
+ * The descriptor that systemd passed, if it passed one to this process.
+ * @returns undefined when there is none, or when there are several: a device has one socket.
+ */
+export function activatedFd(
+  environment: Readonly<Record<string, string | undefined>>,
+  pid: number,
+): number | undefined {
+  if (environment['LISTEN_PID'] !== String(pid) || environment['LISTEN_FDS'] !== '1') return undefined;
+  return FIRST_ACTIVATED;
+}
+
+/** Lets clients in, one after the other: the next one waits in the socket's queue until the one before is gone. */
+export class ServerListener {
+  /** Settles when no client can come any more: after `close`, or after the one client of a connected descriptor. */
+  readonly done: Promise<void>;
+  readonly #server: Server;
+  readonly #log: Log;
+  readonly #listener: UnixListener | undefined;
+  readonly #finished: () => void;
+  #watch: Watch | undefined;
+  #closed = false;
+
+  /** @throws SysError: SYS_CALL_FAILED (EADDRINUSE, EACCES, ...), SYS_BAD_ARGUMENT (EINVAL) for a descriptor that is no UNIX stream socket. */
+  constructor(about: { sys: Sys; server: Server; on: ListenOn; log?: Log }) {
+    const { sys, server, on, log = silentLog } = about;
+    this.#server = server;
+    this.#log = log;
+    let finished = (): void => {};
+    this.done = new Promise((resolve) => {
+      finished = resolve;
+    });
+    this.#finished = finished;
+    if ('path' in on) {
+      this.#listener = UnixListener.listen(sys, on.path);
+      this.#await(this.#listener);
+    } else if (sys.socketFacts(on.fd).listening) {
+      this.#listener = UnixListener.adopt(new Fd(sys, on.fd, 'inherited listener'));
+      this.#await(this.#listener);
+    } else {
+      this.#listener = undefined;
+      void this.#serve(UnixSocket.adopt(new Fd(sys, on.fd, 'inherited connection'))).then(() => this.close());
+    }
+  }
+
+  /** Takes no more clients and ends the one that is there. Settles when everything of it is gone. */
+  async close(): Promise<void> {
+    if (!this.#closed) {
+      this.#closed = true;
+      this.#watch?.stop();
+      this.#listener?.close();
+    }
+    await this.#server.close();
+    this.#finished();
+  }
+
+  #await(listener: UnixListener): void {
+    const { fd } = listener;
+    this.#watch = fd.sys.watch(fd.number, { readable: true }, () => this.#accept(listener));
+  }
+
+  #accept(listener: UnixListener): void {
+    let socket: UnixSocket | undefined;
+    try {
+      socket = listener.tryAccept();
+    } catch (failure) {
+      this.#log.warn('a client could not be let in', failure); // EMFILE, or it has gone again: the next one may have more luck
+      return;
+    }
+    if (socket === undefined) return;
+    this.#watch?.stop();
+    void this.#serve(socket).then(() => {
+      if (!this.#closed) this.#await(listener);
+    });
+  }
+
+  /** Settles when the client is gone. Never rejects. */
+  async #serve(socket: UnixSocket): Promise<void> {
+    try {
+      await this.#server.accept(new SocketTransport(socket)).done;
+    } catch (failure) {
+      this.#log.warn('a client was turned away', failure);
+    }
+  }
+}

@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { UnixListener, UnixSocket } from '@pinion/sys';
+import { activatedFd, Client, ServerListener, SocketTransport } from '@pinion/vfio-user';
+import { settle, World } from './world.js';
+
+const connect = (world: World, path: string): Promise<Client> =>
+  Client.connect({ transport: new SocketTransport(UnixSocket.connect(world.sys, path)), clock: world.clock, limit: 0 });
+
+describe('a listener', () => {
+  test('lets clients in one after the other; the second waits for the first to go', async () => {
+    const world = await World.start();
+    const listener = new ServerListener({ sys: world.sys, server: world.server, on: { path: '/run/device.sock' } });
+    const first = await connect(world, '/run/device.sock');
+    await first.writeRegion(0, 0n, Uint8Array.of(5));
+    let served = false;
+    const coming = connect(world, '/run/device.sock').finally(() => {
+      served = true;
+    });
+    await settle();
+    assert.equal(served, false);
+    first.close();
+    const second = await coming;
+    const bytes = new Uint8Array(1);
+    await second.readRegion(0, 0n, bytes);
+    assert.equal(bytes[0], 5);
+    await listener.close();
+    await listener.done;
+    await second.done;
+    await world.end();
+  });
+
+  test('serves a connected descriptor that was inherited, then is done', async () => {
+    const world = await World.start();
+    const [ours, theirs] = UnixSocket.pair(world.sys);
+    const listener = new ServerListener({ sys: world.sys, server: world.server, on: { fd: theirs.fd.release() } });
+    const client = await Client.connect({ transport: new SocketTransport(ours), clock: world.clock });
+    await client.reset();
+    client.close();
+    await listener.done;
+    assert.equal(world.device.resets, 1);
+    await world.end();
+  });
+
+  test('serves a listening descriptor that was inherited', async () => {
+    const world = await World.start();
+    const inherited = UnixListener.listen(world.sys, '/run/activated.sock').fd.release();
+    const listener = new ServerListener({ sys: world.sys, server: world.server, on: { fd: inherited } });
+    const client = await connect(world, '/run/activated.sock');
+    await client.reset();
+    client.close();
+    await listener.close();
+    await listener.close();
+    await world.end();
+  });
+
+  test('refuses a path that is taken', async () => {
+    const world = await World.start();
+    const other = UnixListener.listen(world.sys, '/run/taken.sock');
+    const listen = (): unknown =>
+      new ServerListener({ sys: world.sys, server: world.server, on: { path: '/run/taken.sock' } });
+    assert.throws(listen, { errno: 'EADDRINUSE' });
+    other.close();
+    await world.end();
+  });
+
+  const ENVIRONMENTS: readonly (readonly [
+    what: string,
+    environment: Record<string, string>,
+    fd: number | undefined,
+  ])[] = [
+    ['nothing', {}, undefined],
+    ['one descriptor', { LISTEN_PID: '42', LISTEN_FDS: '1' }, 3],
+    ['one for another process', { LISTEN_PID: '41', LISTEN_FDS: '1' }, undefined],
+    ['none', { LISTEN_PID: '42', LISTEN_FDS: '0' }, undefined],
+    ['two', { LISTEN_PID: '42', LISTEN_FDS: '2' }, undefined],
+    ['noise', { LISTEN_PID: '42', LISTEN_FDS: 'x' }, undefined],
+  ];
+  for (const [what, environment, fd] of ENVIRONMENTS) {
+    test(`knows what systemd passed: ${what}`, () => {
+      assert.equal(activatedFd(environment, 42), fd);
+    });
+  }
+});

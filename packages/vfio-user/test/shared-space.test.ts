@@ -1,0 +1,164 @@
+// Several sockets of one VM: one container, one set of mappings, one account.
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { createMediator, definePlugin, iovaFrame, type Mediator, PROT_RW } from '@pinion/core';
+import { createMemfd, FakeSys, type Fd, UnixSocket } from '@pinion/sys';
+import { FakeClock } from '@pinion/testkit';
+import { type1 } from '@pinion/type1';
+import { Client, ClientPages, Server, type Session, SocketTransport, servedDevice, VmSpace } from '@pinion/vfio-user';
+import { TestDevice } from './world.js';
+
+const UUIDS = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b'] as const;
+
+interface End {
+  readonly client: Client;
+  readonly session: Session;
+  readonly device: TestDevice;
+  readonly server: Server;
+}
+
+interface Rig {
+  readonly sys: FakeSys;
+  readonly mediator: Mediator;
+  readonly pages: ClientPages;
+  readonly vm: VmSpace;
+  readonly ends: readonly End[];
+  readonly ram: Fd;
+}
+
+async function withTwo(body: (rig: Rig, a: End, b: End) => Promise<void>): Promise<void> {
+  const sys = new FakeSys();
+  const clock = new FakeClock();
+  const pages = new ClientPages();
+  const devices: TestDevice[] = [];
+  const plugin = definePlugin({
+    name: 'test-driver',
+    core: '^0.1',
+    register: (scope) =>
+      scope.vendorDriver({
+        name: 'test',
+        deviceApi: 'vfio-pci',
+        types: [{ id: 'only' }],
+        pins: true,
+        create({ pins }) {
+          const device = new TestDevice(pins);
+          devices.push(device);
+          return device;
+        },
+      }),
+  });
+  const mediator = await createMediator({ memory: pages, clock, plugins: [type1(), plugin] });
+  const parent = mediator.registerParent('hardware', 'test');
+  const vm = new VmSpace({ mediator, pages, name: 'vm' });
+  const ends: End[] = [];
+  for (const [n, uuid] of UUIDS.entries()) {
+    const seat = await vm.attach((await parent.create('only', uuid)).group, uuid);
+    const server = new Server({ device: servedDevice(seat), space: vm.dma, clock });
+    const [ours, theirs] = UnixSocket.pair(sys);
+    const session = server.accept(new SocketTransport(theirs));
+    const client = await Client.connect({ transport: new SocketTransport(ours), clock });
+    const device = devices[n];
+    assert.ok(device);
+    ends.push({ client, session, device, server });
+  }
+  const ram = createMemfd(sys, 'ram', 0x10000n);
+  const [a, b] = ends;
+  assert.ok(a && b);
+  await body({ sys, mediator, pages, vm, ends, ram }, a, b);
+  ram.close();
+  for (const { client, server } of ends) {
+    client.close();
+    await server.close();
+  }
+  assert.deepEqual([pages.pieces, pages.references, vm.task.mm.lockedPages], [0, 0, 0]);
+  await vm.close();
+  await mediator.close();
+  assert.deepEqual(sys.ledger.labels(), []);
+}
+
+const RAM = { address: 0n, size: 0x10000n };
+
+describe('two devices of one VM', () => {
+  test('share a mapping of the same memory: one entry, pages counted once', () =>
+    withTwo(async ({ vm, ram }, a, b) => {
+      await Promise.all([a, b].map(({ client }) => client.mapDma({ ...RAM, fd: ram })));
+      assert.equal(vm.container.stats.mappings, 1);
+      a.device.pins.pin(iovaFrame(0n), 2, PROT_RW);
+      b.device.pins.pin(iovaFrame(0x1000n), 2, PROT_RW);
+      assert.equal(vm.task.mm.lockedPages, 3);
+    }));
+
+  test('it goes with the last of them, and both give their pages back then', () =>
+    withTwo(async ({ vm, ram }, a, b) => {
+      for (const { client } of [a, b]) await client.mapDma({ ...RAM, fd: ram });
+      b.device.pins.pin(iovaFrame(0n), 1, PROT_RW);
+      await a.client.unmapDma(RAM);
+      assert.deepEqual([vm.container.stats.mappings, b.device.unmapped], [1, []]);
+      await b.client.unmapDma(RAM);
+      assert.deepEqual([vm.container.stats.mappings, b.device.unmapped], [0, [[0n, 16]]]);
+    }));
+
+  test('memory without a descriptor is shared too: each device reaches it by its own connection', () =>
+    withTwo(async ({ vm }, a, b) => {
+      for (const { client } of [a, b]) await client.mapDma(RAM);
+      assert.equal(vm.container.stats.mappings, 1);
+      await a.client.unmapDma(RAM);
+      await assert.rejects(a.session.dma.read(0n, new Uint8Array(1)), { name: 'VFIOUSER_NO_DMA' });
+      await assert.rejects(b.session.dma.read(0n, new Uint8Array(1)), { name: 'VFIOUSER_REFUSED', errno: 'EFAULT' });
+    }));
+
+  test('the end of one connection takes only what the other has not', () =>
+    withTwo(async ({ vm, ram }, a, b) => {
+      for (const { client } of [a, b]) await client.mapDma({ ...RAM, fd: ram });
+      await a.client.mapDma({ address: 0x100000n, size: 0x1000n, fd: ram });
+      a.client.close();
+      await a.session.done;
+      assert.deepEqual(
+        vm.dma.entries.map(({ address, owners }) => [address, owners.size]),
+        [[0n, 1]],
+      );
+      b.device.pins.pin(iovaFrame(0n), 1, PROT_RW);
+    }));
+
+  test('other memory at the same place is refused', () =>
+    withTwo(async ({ sys, ram }, a, b) => {
+      await a.client.mapDma({ ...RAM, fd: ram });
+      const other = createMemfd(sys, 'other', 0x10000n);
+      const refused = { name: 'VFIOUSER_REFUSED', errno: 'EEXIST' };
+      await assert.rejects(b.client.mapDma({ ...RAM, fd: other }), refused);
+      await assert.rejects(b.client.mapDma({ ...RAM, size: 0x8000n, fd: ram }), refused);
+      await assert.rejects(b.client.mapDma({ address: 0n, size: 0x8000n, offset: 0x1000n, fd: ram }), refused);
+      await assert.rejects(b.client.mapDma({ ...RAM, prot: 1, fd: ram }), refused);
+      await assert.rejects(b.client.mapDma(RAM), refused);
+      other.close();
+    }));
+
+  test('one cannot unmap or reach what only the other has mapped', () =>
+    withTwo(async ({ ram }, a, b) => {
+      await a.client.mapDma({ ...RAM, fd: ram });
+      await assert.rejects(b.client.unmapDma(RAM), { errno: 'ENOENT' });
+      await b.client.unmapAll();
+      await assert.rejects(b.session.dma.read(0n, new Uint8Array(1)), { name: 'VFIOUSER_NO_DMA' });
+      await a.session.dma.read(0n, new Uint8Array(1));
+    }));
+
+  test('a map that meets the other one’s unmap waits for its end', () =>
+    withTwo(async ({ ram }, a, b) => {
+      await a.client.mapDma({ ...RAM, fd: ram });
+      a.device.pins.pin(iovaFrame(0n), 1, PROT_RW);
+      let release = (): void => {};
+      const held = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      a.device.unmapping = (range) => held.then(() => a.device.giveBack(range));
+      const order: string[] = [];
+      const unmapping = a.client.unmapDma(RAM).then(() => order.push('unmapped'));
+      const mapping = b.client.mapDma({ ...RAM, fd: ram }).then(() => order.push('mapped'));
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(order, []);
+      release();
+      await Promise.all([unmapping, mapping]);
+      assert.deepEqual(order.sort(), ['mapped', 'unmapped']);
+      a.device.unmapping = (range) => a.device.giveBack(range);
+    }));
+});
