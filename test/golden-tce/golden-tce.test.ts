@@ -101,6 +101,7 @@ test('a scenario’s kernel names its profile', () => {
   assert.equal(recordedProfile(at('6.12.107+deb13-powerpc64le')), 'linux-6.12');
   assert.equal(recordedProfile(at('6.1.0')), undefined);
   assert.equal(recordedProfile(at('fixed')), undefined);
+  assert.equal(recordedProfile({ ...find('v1/basic'), env: { iommu: 'spapr-tce' } }), 'linux-6.12');
 });
 
 /** Quirks that no recording can show, and why. */
