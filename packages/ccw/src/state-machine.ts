@@ -253,6 +253,7 @@ export class StateMachine {
       const orb = program.hostOrb(0, this.#paths);
       const cc = this.#subchannel.ssch(orb, program);
       if (cc !== 0) throw this.#refusedStart(cc, orb);
+      this.#checkKept();
       this.#program = program;
       this.#last = program;
     } catch (refusal) {
@@ -262,9 +263,14 @@ export class StateMachine {
   }
 
   #checkPrepared(program: ChannelProgram): void {
-    if (this.#state !== 'cp-processing') throw ccwErrors.NOT_OPERATIONAL({ device: this.#name, state: this.#state });
+    this.#checkKept();
     for (const range of this.#leaving)
       if (program.overlaps(range)) throw ccwErrors.RANGE_LEAVING({ device: this.#name, range });
+  }
+
+  /** Whether the subchannel was lost while its program was being prepared. */
+  #checkKept(): void {
+    if (this.#state !== 'cp-processing') throw ccwErrors.NOT_OPERATIONAL({ device: this.#name, state: this.#state });
   }
 
   /** Source: cio_start_handle_notoper(). */
