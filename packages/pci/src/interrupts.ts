@@ -81,6 +81,7 @@ export class Interrupts {
    * messages are off. It stays up until the device lowers it: who unmasks a line asks `intxDue` whether to raise it again.
    */
   setIntx(asserted: boolean): void {
+    if (asserted === this.#asserted) return;
     this.#asserted = asserted;
     const status = this.#config.get16(CONFIG.STATUS);
     this.#config.set16(CONFIG.STATUS, asserted ? status | STATUS.INTERRUPT : status & ~STATUS.INTERRUPT);
@@ -137,7 +138,8 @@ export class Interrupts {
   }
 
   #sendMsix(): void {
-    if (this.msix === undefined || this.#msixAt === undefined || !this.#mayMaster || this.#sink === undefined) return;
+    if (this.msix === undefined || !this.msix.anyPending || this.#msixAt === undefined) return;
+    if (!this.#mayMaster || this.#sink === undefined) return;
     if ((this.#config.get16(this.#msixAt + MSIX.CONTROL) & MSIX.FUNCTION_MASK) !== 0) return;
     for (let vector = 0; vector < this.msix.vectors; vector += 1) {
       if (!this.msix.pending(vector) || this.msix.masked(vector)) continue;

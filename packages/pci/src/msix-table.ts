@@ -24,6 +24,7 @@ export class MsixTable {
   readonly #pending: Uint8Array;
   readonly #changed: () => void;
   #used = false;
+  #pendingCount = 0;
 
   /** `changed` is called after each write by software. */
   constructor(vectors: number, changed: () => void) {
@@ -48,6 +49,7 @@ export class MsixTable {
   reset(): void {
     this.#entries.fill(0);
     this.#pending.fill(0);
+    this.#pendingCount = 0;
     this.#used = false;
     for (let vector = 0; vector < this.vectors; vector += 1) this.#view.setUint8(this.#controlOf(vector), MASKED);
   }
@@ -61,11 +63,17 @@ export class MsixTable {
     return { address: this.#view.getBigUint64(at, true), data: this.#view.getUint32(at + 8, true) };
   }
 
+  get anyPending(): boolean {
+    return this.#pendingCount > 0;
+  }
+
   pending(vector: number): boolean {
     return ((this.#pending[vector >> 3] ?? 0) & (1 << (vector & 7))) !== 0;
   }
 
   setPending(vector: number, pending: boolean): void {
+    if (pending === this.pending(vector)) return;
+    this.#pendingCount += pending ? 1 : -1;
     const bit = 1 << (vector & 7);
     const byte = this.#pending[vector >> 3] ?? 0;
     this.#pending[vector >> 3] = pending ? byte | bit : byte & ~bit;
