@@ -42,6 +42,15 @@ test('five-mixes on sPAPR TCE differs from type1 where Linux does, and says why'
   await assert.rejects(run('five-mixes', '--backend', 'abacus'), /there is no backend 'abacus'; usage:/);
 });
 
+test('crypto loses no request, and nothing is left when its guests end', async () => {
+  const output = await run('crypto', '--seconds', '0.3');
+  assert.match(lastLine(output), /^ok +no mapping, no pin, no locked page, no thread is left$/);
+  assert.doesNotMatch(output, /^FAIL/m);
+  const { ok, guests } = JSON.parse(await run('crypto', '--seconds', '0.2', '--json'));
+  assert.deepEqual([ok, guests.length], [true, 3]);
+  await assert.rejects(run('crypto', '--seconds', 'soon'), /usage:/);
+});
+
 test('custom-plugin counts, and holds nothing after the unmap', async () => {
   const output = await run('custom-plugin');
   assert.match(output, /the guest reads its counter: 3/);
