@@ -50,7 +50,7 @@ for (const [kind, least] of [
 /** The scenario with one answer made wrong. */
 function falsify(scenario: Scenario, at: number, field: string): Scenario {
   const wrong = (op: Operation): Operation => {
-    const value = op.r[field];
+    const value = op.r?.[field];
     return { ...op, r: { ...op.r, [field]: typeof value === 'number' ? value + 1 : 'wrong' } };
   };
   return { ...scenario, ops: scenario.ops.map((op, index) => (index === at ? wrong(op) : op)) };
@@ -75,7 +75,7 @@ test('a wrong answer is noticed, whatever field it is in', () => {
   const seen = new Set<string>();
   for (const scenario of scenarios) {
     for (const [index, op] of scenario.ops.entries()) {
-      for (const field of Object.keys(op.r)) {
+      for (const field of Object.keys(op.r ?? {})) {
         if (UNCOMPARED.has(field) || seen.has(`${op.op}.${field}`)) continue;
         seen.add(`${op.op}.${field}`);
         const differences: readonly Difference[] = play(falsify(scenario, index, field), 0).differences;

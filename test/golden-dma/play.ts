@@ -479,7 +479,7 @@ function playFrom(
   const differences: Difference[] = [];
   for (const [index, op] of scenario.ops.entries()) {
     const answer = player.run(op);
-    differences.push(...compare({ index, operation: op.op }, op.r, { answer, except: NOT_COMPARED }));
+    differences.push(...compare({ index, operation: op.op }, op.r ?? {}, { answer, except: NOT_COMPARED }));
     if (differences.length > 0) break;
   }
   return { differences, next: player.nextSlot };
@@ -492,7 +492,7 @@ const SEGMENT = 128;
 /** Starts that a recorded run which wraps at the end of the pool gives away. */
 function* wrappingStarts(scenario: Scenario): Generator<number> {
   for (const { r } of scenario.ops) {
-    const runs: unknown = r['runs'];
+    const runs: unknown = r?.['runs'];
     if (!Array.isArray(runs) || runs.length < 2) continue;
     const [, step, count]: readonly [string, number, number] = runs[0];
     if (step > 0) yield SLOTS - (count * step) / SLOT_SIZE;

@@ -1,10 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** One operation: its arguments and what the kernel answered. Integers beyond 2^53 stand as text. */
+/** One operation: its arguments and what the kernel answered; null where it stopped. Integers beyond 2^53 stand as text. */
 export interface Operation {
   readonly op: string;
-  readonly r: Readonly<Record<string, unknown>>;
+  readonly r: Readonly<Record<string, unknown>> | null;
   readonly [argument: string]: unknown;
 }
 

@@ -122,7 +122,7 @@ export function makeWorld(env: Environment, slot: number, without: readonly DmaQ
   const pools = frames.map((first, index) => new PagePool({ first, pages: POOL_PAGES[index] ?? 1 }));
   const coherent = [
     new PagePool({ first: 0x200, pages: 0x1e00, largest: LARGEST }),
-    new PagePool({ first: 0x4000, pages: 0x8000, largest: LARGEST }),
+    new PagePool({ first: 0x4000, pages: 0x10000, largest: LARGEST }),
   ];
   const bounceFrames = large ? BOUNCE_MEMORY.large : BOUNCE_MEMORY.small;
   const memory = new Memory([...pools, bounceFrames], coherent);

@@ -1,7 +1,7 @@
 import { asIovaFrame, asPfn, type HostMemory } from '@pinion/core';
 import { DeviceDma, DIRECTION, DirectDma, type Dma, DmaDebug, DmaDevice, IommuDma, SgList } from '@pinion/dma';
 import { createSoftwareIommu, IovaAllocator } from '@pinion/iommu';
-import { measure, publish, type Row } from './measure.js';
+import { measure, measureAlternately, publish, type Row } from './measure.js';
 
 const { BIDIRECTIONAL } = DIRECTION;
 const page = new Uint8Array(4096);
@@ -49,14 +49,12 @@ const rows: Row[] = [];
 for (const [where, make] of WORLDS) {
   for (const [pages, times] of LISTS) {
     const list = scattered(pages);
-    const plain = measure(`map_sg and unmap_sg of ${pages} pages, ${where}`, times, {
-      prepare: make,
-      round: (dma) => mapLists(dma, list, times),
-    });
-    const watched = measure(`the same under dma-debug`, times, {
-      prepare: () => new DmaDebug().watch(make()),
-      round: (dma) => mapLists(dma, list, times),
-    });
+    const round = (dma: Dma): void => mapLists(dma, list, times);
+    const [plain, watched] = measureAlternately(times, [
+      { name: `map_sg and unmap_sg of ${pages} pages, ${where}`, prepare: make, round },
+      { name: 'the same under dma-debug', prepare: () => new DmaDebug().watch(make()), round },
+    ]);
+    if (plain === undefined || watched === undefined) throw new RangeError('two jobs give two rows');
     rows.push(plain, watched, {
       ...watched,
       name: '  dma-debug costs',
@@ -88,7 +86,7 @@ function fragmented(ranges: number): { readonly iovas: IovaAllocator; readonly h
   return { iovas, held: frames.filter((_, index) => index % 2 === 1) };
 }
 
-const TRIES = 100;
+const TRIES = 2000;
 for (const ranges of [16, 1024, 16000]) {
   const limit = 64 * (ranges + 1) - 1;
   const prepare = () => fragmented(ranges);

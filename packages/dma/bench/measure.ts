@@ -1,6 +1,6 @@
 import { appendFileSync } from 'node:fs';
 
-const ROUNDS = 5;
+const ROUNDS = 7;
 
 /** One figure: nanoseconds per operation, median of the rounds; or how many times another one. */
 export interface Row {
@@ -10,22 +10,38 @@ export interface Row {
   readonly unit?: 'times';
 }
 
-/** Runs `round` several times, each on what `prepare` made, and gives the median per operation. */
-export function measure<T>(
-  name: string,
+/** What is measured: `round` on what `prepare` made, neither timed nor reused. */
+export interface Job<T> {
+  readonly prepare: () => T;
+  readonly round: (prepared: T) => unknown;
+}
+
+/** Runs a job several times and gives the median per operation. */
+export function measure<T>(name: string, operations: number, job: Job<T>): Row {
+  const [row] = measureAlternately(operations, [{ name, ...job }]);
+  if (row === undefined) throw new RangeError('one job gives one row');
+  return row;
+}
+
+/** Runs several jobs in turn, so that whatever else happens on the machine meets them alike. */
+export function measureAlternately<T>(
   operations: number,
-  job: { readonly prepare: () => T; readonly round: (prepared: T) => unknown },
-): Row {
-  job.round(job.prepare()); // compiled before it is timed
-  const times: number[] = [];
+  jobs: readonly (Job<T> & { readonly name: string })[],
+): readonly Row[] {
+  for (const job of jobs) job.round(job.prepare()); // compiled before it is timed
+  const times = jobs.map((): number[] => []);
   for (let index = 0; index < ROUNDS; index += 1) {
-    const prepared = job.prepare();
-    const start = process.hrtime.bigint();
-    job.round(prepared);
-    times.push(Number(process.hrtime.bigint() - start) / operations);
+    for (const [number, job] of jobs.entries()) {
+      const prepared = job.prepare();
+      const start = process.hrtime.bigint();
+      job.round(prepared);
+      times[number]?.push(Number(process.hrtime.bigint() - start) / operations);
+    }
   }
-  times.sort((a, b) => a - b);
-  return { name, ns: Math.round((times[ROUNDS >> 1] ?? 0) * 10) / 10, rounds: ROUNDS };
+  return jobs.map(({ name }, number) => {
+    const sorted = times[number]?.sort((a, b) => a - b) ?? [];
+    return { name, ns: Math.round((sorted[ROUNDS >> 1] ?? 0) * 10) / 10, rounds: ROUNDS };
+  });
 }
 
 /** Prints figures and writes them as JSON lines where the runner wants them. */

@@ -8,7 +8,7 @@ import { type CpuSpace, pagesAround } from './memory.js';
 import type { DmaOps, MapFailure } from './ops.js';
 import type { Ownership } from './ownership.js';
 import type { DmaSegment, MemoryPiece, SgList } from './sg.js';
-import type { DmaShrinkers } from './shrinkers.js';
+import { type DmaShrinkers, formatShrinkReport } from './shrinkers.js';
 
 export interface DeviceDmaOptions {
   readonly device: DmaDevice;
@@ -201,7 +201,15 @@ export class DeviceDma implements Dma {
       return failed ? undefined : (result as T); // why: what is no failure is a T
     };
     if (this.#shrinkers === undefined) return once();
-    return this.#shrinkers.retry({ device: this.device.name, pages, mayWait: this.#mayWait }, once);
+    const result = this.#shrinkers.retry({ device: this.device.name, pages, mayWait: this.#mayWait }, once);
+    if (result === undefined) this.#explain(this.#shrinkers);
+    return result;
+  }
+
+  /** Nobody could give enough: the failure says who was asked. */
+  #explain({ lastReport }: DmaShrinkers): void {
+    if (this.#lastFailure?.errno !== 'ENOMEM' || lastReport === undefined || lastReport.rounds.length === 0) return;
+    this.#lastFailure = dmaErrors.SHRINK_FAILED({ report: formatShrinkReport(lastReport) }, this.#lastFailure);
   }
 
   #checkMask(mask: bigint): bigint {

@@ -106,6 +106,10 @@ export const dmaErrors = catalogue('DMA', {
     (d: { shrinker: string; device: string }) =>
       `${d.device}: a mapping from inside shrinker ${d.shrinker}; a shrinker frees, it may not need more`,
   ],
+  SHRINK_FAILED: [
+    'ENOMEM',
+    (d: { report: string }) => `still no space for a mapping after shrinking: ${d.report}; unpin or free what is held`,
+  ],
   SHRINKER_EXISTS: ['EEXIST', (d: { shrinker: string }) => `a dma shrinker named ${d.shrinker} is registered already`],
   REGION_OVERLAP: [
     'EEXIST',

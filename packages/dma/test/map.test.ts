@@ -203,6 +203,23 @@ test('32-bit space runs out: a 32-bit device fails, a wider one goes above 4 GiB
   raw.unmapPage({ dma: address, length: 4096 * 512 }, BOTH);
 });
 
+test('a space full of single pages that are given back takes a large mapping again: cached ranges are flushed', () => {
+  const { raw, ops } = behindIommu({ mask: 0xff_ffffn });
+  const held: bigint[] = [];
+  for (;;) {
+    const address = raw.mapPage(piece(0), BOTH);
+    if (raw.mappingError(address)) break;
+    held.push(address);
+  }
+  assert.equal(held.length, 4095); // 16 MiB but for address 0
+  assert.equal(raw.mapPage(piece(0, 0, 1 << 20), BOTH), DMA_MAPPING_ERROR);
+  for (const dma of held) raw.unmapPage({ dma, length: 4096 }, BOTH);
+  const large = raw.mapPage(piece(0, 0, 1 << 20), BOTH);
+  assert.equal(large, 0xf0_0000n);
+  raw.unmapPage({ dma: large, length: 1 << 20 }, BOTH);
+  assert.equal(ops.frames, 0);
+});
+
 test('lazily, an address is not used again before the flush, though nothing is mapped there', () => {
   let due: (() => void) | undefined;
   const clock: Clock = {

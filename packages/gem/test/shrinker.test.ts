@@ -94,10 +94,12 @@ test('pinned objects and framebuffers are skipped', () => {
     else object.framebuffer = true;
   }
   const more = world.gem.createShmem(PAGES);
-  assert.equal(
-    errno(() => more.pinPages()),
-    'ENOMEM',
-  );
+  assert.throws(() => more.pinPages(), {
+    name: 'GEM_NO_MEMORY',
+    errno: 'ENOMEM',
+    message: /gpu wanted 256 pages: .*gpu:idle gave 0/,
+  });
+  assert.equal(world.raw.lastFailure?.name, 'DMA_SHRINK_FAILED');
   assert.equal(more.state.pages, 'none');
   const report = world.shrinkers.lastReport;
   assert.ok(report);
