@@ -179,6 +179,7 @@ export class ApDevice implements PinningDeviceOps, MatrixDevice {
   open(): void {
     if (this.#guest === undefined) throw errors.NO_GUEST({ device: this.name });
     this.machine.enter(this.#guest, this);
+    this.refilter(); // a queue whose last reset failed may still have what the former guest left in it
     this.#state = 'open';
     this.#plug();
   }

@@ -45,7 +45,7 @@ export const errors = catalogue('AP', {
   RESET_FAILED: [
     'EIO',
     (at: { device: string; queues: string }) =>
-      `device ${at.device}: no reset of ${at.queues}; the guest does not get these adapters until it works`,
+      `device ${at.device}: no reset of ${at.queues}; unbind and bind these queues before a guest can have them again`,
   ],
   REMOVED: ['ENODEV', (at: { device: string }) => `device ${at.device} was removed; its matrix cannot change any more`],
   NO_GUEST: ['EINVAL', (at: { device: string }) => `device ${at.device} has no guest; call setGuest() before open`],

@@ -4,6 +4,7 @@ import { errors } from './errors.js';
 import { type ApConfiguration, ApHardware, type ApHardwareOptions, checkIndices } from './hardware.js';
 import { parseMaskChange } from './mask-text.js';
 import { ApMask, type ApMatrix, type Apqn, apqnsOf, formatApqn, hasApqn, intersect } from './matrix.js';
+import { RESPONSE } from './pqap.js';
 import type { CardCondition } from './queue.js';
 import { type BoundQueue, isUsable } from './resets.js';
 
@@ -227,7 +228,8 @@ export class ApMachine {
   #probe(apqn: Apqn): void {
     const queue = this.hardware.queue(apqn);
     if (queue === undefined || this.#bound.has(apqn) || queue.card.type < OLDEST_TYPE) return;
-    this.#bound.set(apqn, { queue, lastReset: 0 });
+    const lastReset = queue.status().empty ? RESPONSE.NORMAL : queue.reset().code; // nobody finds what somebody left
+    this.#bound.set(apqn, { queue, lastReset });
   }
 
   /** A queue that a guest has is reset by its device; any other one here. */

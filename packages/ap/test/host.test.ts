@@ -131,6 +131,25 @@ describe('queues of the driver', () => {
     assert.deepEqual(asked, ['ZAPQ']);
   });
 
+  test('a queue that cannot be emptied is given to nobody, however often it is bound', async () => {
+    let stuck = false;
+    const { machine, device } = toldRoom({
+      matrix: { adapters: [5], domains: [0x47] },
+      respond: (instruction) => (stuck && instruction === 'ZAPQ' ? RESPONSE.BOUND_TO_ANOTHER : undefined),
+    });
+    device.nqap(Q47, 1n, new Uint8Array(1));
+    stuck = true;
+    machine.unbindQueue(Q47);
+    machine.bindQueue(Q47);
+    assert.deepEqual(guestQueues(device), []);
+    stuck = false;
+    machine.unbindQueue(Q47);
+    machine.bindQueue(Q47);
+    assert.deepEqual(guestQueues(device), ['05.0047']);
+    assert.equal(testQueue(device, Q47), READY);
+    await device.close();
+  });
+
   test('cards older than CEX4 are never given to guests', () => {
     const adapters = [5, { adapter: 6, type: 9 }];
     const { device } = toldRoom({ adapters, ...BOTH });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { type ApDevice, apqnsOf, formatApqn, type QueueInstruction, RESPONSE, type ResponseCode } from '@pinion/ap';
-import { enable, hardwareStatus, openRoom, pass, Q47, Q48, settled } from './machine-room.js';
+import { enable, FakeGuest, hardwareStatus, openRoom, pass, Q47, Q48, settled } from './machine-room.js';
 
 const EMPTY = 0x8000_0000n;
 const guestQueues = ({ guestMatrix }: ApDevice): string[] => apqnsOf(guestMatrix).map(formatApqn);
@@ -148,6 +148,33 @@ describe('resets that others meet', () => {
     assert.deepEqual([pins.held, warnings], [[], []]);
     await device.close();
     assert.deepEqual([pins.held, pins.foreign], [[], []]);
+  });
+
+  test('a queue that close could not reset is not given to the next guest, until it was bound anew', async () => {
+    const { device, clock } = armed({ ZAPQ: [RESPONSE.BOUND_TO_ANOTHER] });
+    device.nqap(Q47, 1n, new Uint8Array(1)); // what the next guest must not find
+    await Promise.all([device.close(), pass(clock, 100)]);
+    device.setGuest(new FakeGuest());
+    device.open();
+    assert.deepEqual(guestQueues(device), []);
+    assert.equal(device.dqap(Q47, 100).status.code, RESPONSE.QUEUE_NOT_AVAILABLE);
+    device.machine.unbindQueue(Q47);
+    device.machine.bindQueue(Q47);
+    assert.deepEqual(guestQueues(device), ['05.0047', '05.0048']);
+    clock.run();
+    assert.equal(device.dqap(Q47, 100).status.code, RESPONSE.NO_PENDING_REPLY);
+    await device.close();
+  });
+
+  test('a queue is taken from the driver while its reset is watched: its page comes back once, its adapter goes', async () => {
+    const { device, pins, clock } = armed({ TAPQ: [RESET_IN_PROGRESS, RESET_IN_PROGRESS] });
+    const reset = device.reset();
+    device.machine.unbindQueue(Q47);
+    assert.deepEqual([guestQueues(device), pins.held], [[], [[7, 1]]]);
+    await pass(clock, 60);
+    await reset;
+    assert.deepEqual([pins.held, pins.foreign], [[], []]);
+    await device.close();
   });
 
   test('a second reset joins the first', async () => {
