@@ -1,1 +1,54 @@
-export {};
+/** The example devices by name, for whoever lets a person choose one. */
+import type { Plugin } from '@pinion/core';
+import { edu } from '@pinion/example-edu';
+import { gpioIdio16 } from '@pinion/example-gpio-idio-16';
+import { nvme } from '@pinion/example-nvme';
+
+/** What a person can say about a device; each device takes what it knows. */
+export interface DeviceOptions {
+  /** nvme: a file with the disk's blocks. */
+  readonly image?: string;
+  /** nvme: bytes of a disk in memory. */
+  readonly size?: number;
+  /** nvme: writes are refused. */
+  readonly readOnly?: boolean;
+}
+
+/** A device that can be chosen: its plugin, and the vendor driver and type that the plugin registers. */
+export interface DeviceKind {
+  readonly driver: string;
+  readonly type: string;
+  readonly description: string;
+  plugin(options: DeviceOptions): Plugin;
+}
+
+const nvmeOptions = ({ image, size, readOnly }: DeviceOptions): Parameters<typeof nvme>[0] => ({
+  ...(image === undefined ? {} : { image }),
+  ...(size === undefined ? {} : { size }),
+  ...(readOnly === undefined ? {} : { readOnly }),
+});
+
+export const devices: ReadonlyMap<string, DeviceKind> = new Map<string, DeviceKind>([
+  [
+    'edu',
+    { driver: 'edu', type: 'card', description: 'teaching device: factorials, DMA, interrupts', plugin: () => edu() },
+  ],
+  [
+    'gpio-idio-16',
+    {
+      driver: 'gpio-idio-16',
+      type: 'board',
+      description: 'digital I/O board, outputs wired to inputs',
+      plugin: () => gpioIdio16(),
+    },
+  ],
+  [
+    'nvme',
+    {
+      driver: 'nvme',
+      type: 'disk',
+      description: 'NVMe disk with one namespace',
+      plugin: (options) => nvme(nvmeOptions(options)),
+    },
+  ],
+]);

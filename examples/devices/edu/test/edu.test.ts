@@ -12,6 +12,7 @@ import {
   REGISTER,
   STATUS,
 } from '@pinion/example-edu';
+import { createSoftwareIommu } from '@pinion/iommu';
 import { CAPABILITY, COMMAND, CONFIG, MSI, PciSoftware, type RegionAccess } from '@pinion/pci';
 import {
   type DriverSeat,
@@ -223,9 +224,10 @@ const SEVERAL_PIECES = [
 test('edu does what every vendor driver promises, as far as one transfer at a time goes', async () => {
   const outcomes = await runVendorDriver({
     name: 'edu',
-    capabilities: new Set(['wide', 'io', 'reset']),
+    capabilities: new Set(['wide', 'io', 'reset', 'passthrough']),
     backend: () => type1(),
     iommuType: EXTENSION.TYPE1v2_IOMMU,
+    passthrough: (memory) => createSoftwareIommu({ memory }).createGroup({ functions: ['pt'] }),
     start() {
       let writing = false;
       return {

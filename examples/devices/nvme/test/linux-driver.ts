@@ -67,6 +67,11 @@ export class QueuePair {
     this.completions = about.completions;
   }
 
+  /** No entry has the phase of the first round. */
+  clear(): void {
+    this.#ram.write(this.completions, new Uint8Array(this.entries * 16));
+  }
+
   /** Index of the entry that the next command goes to. */
   get next(): number {
     return this.#tail;
@@ -172,6 +177,7 @@ export class LinuxDriver {
   enableController(): void {
     this.pci.write(0, REGISTER.CC, 0);
     assert.equal(this.register(REGISTER.CSTS) & CSTS.RDY, 0);
+    this.admin.clear();
     this.pci.write(0, REGISTER.AQA, ((this.admin.entries - 1) << 16) | (this.admin.entries - 1));
     this.pci.write(0, REGISTER.ASQ_LOW, this.admin.submissions, 8);
     this.pci.write(0, REGISTER.ACQ_LOW, this.admin.completions, 8);
@@ -193,6 +199,7 @@ export class LinuxDriver {
     const { entries = 64, vector = id } = about;
     const pair = this.#pair(id, entries);
     const size = ((entries - 1) << 16) | id;
+    pair.clear();
     this.good(this.admin.run({ opcode: ADMIN.CREATE_CQ, prp1: pair.completions, dwords: [size, (vector << 16) | 3] }));
     this.good(this.admin.run({ opcode: ADMIN.CREATE_SQ, prp1: pair.submissions, dwords: [size, (id << 16) | 1] }));
     return pair;

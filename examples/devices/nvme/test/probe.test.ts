@@ -212,7 +212,6 @@ describe('nvme under the steps of the stock driver', () => {
       pci.write(0, REGISTER.CC, 0);
       assert.deepEqual([linux.register(REGISTER.CSTS), container.stats.pinnedPages], [0, 0]);
       const again = new LinuxDriver(pci, linux.ram);
-      again.pages(64);
       const fresh = again.probe();
       const other = again.pages();
       again.good(again.read(fresh, 0, [other]));
