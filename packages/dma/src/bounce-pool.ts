@@ -1,4 +1,4 @@
-import { asPfn, frameAddress, type HostMemory, PAGE_SIZE, type Pfn } from '@pinion/core';
+import { asPfn, frameAddress, type HostMemory, PAGE_SIZE } from '@pinion/core';
 import type { DmaDevice } from './device.js';
 import { dmaErrors } from './errors.js';
 import { copyPhysical, type PhysicalPlace, physicalAddress } from './memory.js';
@@ -154,8 +154,7 @@ export class BouncePool {
 
   #place(slot: number, offset: number): PhysicalPlace {
     const bytes = slot * SLOT_SIZE + offset;
-    // why: a frame plus a count of frames is a frame
-    return { pfn: (this.#first + Math.floor(bytes / PAGE_SIZE)) as Pfn, offset: bytes % PAGE_SIZE };
+    return { pfn: asPfn(this.#first + Math.floor(bytes / PAGE_SIZE)), offset: bytes % PAGE_SIZE };
   }
 
   /** Low 32 bits of a slot's address. */

@@ -1,4 +1,4 @@
-import { frameAddress, type HostMemory, PAGE_SIZE, type Pfn } from '@pinion/core';
+import { asPfn, frameAddress, type HostMemory, PAGE_SIZE, type Pfn } from '@pinion/core';
 
 /** A request for pages that lie behind each other. */
 export interface PageRequest {
@@ -59,8 +59,7 @@ export function eachPage(
     const page = Math.floor(at / PAGE_SIZE);
     const from = at % PAGE_SIZE;
     const length = Math.min(PAGE_SIZE - from, place.length - done);
-    // why: a frame plus a count of frames is a frame
-    visit(memory.bytes((place.pfn + page) as Pfn, 1).subarray(from, from + length), done);
+    visit(memory.bytes(asPfn(place.pfn + page), 1).subarray(from, from + length), done);
     done += length;
   }
 }

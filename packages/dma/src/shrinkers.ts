@@ -5,6 +5,9 @@ import { dmaErrors } from './errors.js';
 export const SHRINK_PRIORITY = { PURGEABLE: 0, IDLE: 1, ACTIVE: 2 } as const;
 export type ShrinkPriority = (typeof SHRINK_PRIORITY)[keyof typeof SHRINK_PRIORITY];
 
+/** Walks over all shrinkers for one mapping; more would mean that somebody says it frees and does not. */
+const MOST_WALKS = 64;
+
 /** A shortage of IOVA, or of the IOMMU's memory. */
 export interface Shortage {
   /** Name of the device whose mapping failed. */
@@ -91,7 +94,7 @@ export class DmaShrinkers {
   }
 
   /**
-   * Tries `attempt` until it succeeds or nobody frees anything any more. `attempt` returns undefined for "no space".
+   * Tries `attempt` until it succeeds, nobody frees anything any more, or 64 walks over the shrinkers did not help. `attempt` returns undefined for "no space".
    * @throws DMA_SHRINK_RECURSION (EDEADLK) from inside a shrinker, before anything is tried: it holds locks that others wait
    * for, and waiting for oneself is a deadlock.
    */
@@ -102,11 +105,10 @@ export class DmaShrinkers {
     let result = attempt();
     if (result !== undefined) return result;
     const rounds: ShrinkRound[] = [];
-    let freed = 0;
-    do {
-      freed = this.#once(shortage, rounds);
-      if (freed > 0) result = attempt();
-    } while (freed > 0 && result === undefined);
+    for (let walk = 0; walk < MOST_WALKS && result === undefined; walk += 1) {
+      if (this.#once(shortage, rounds) === 0) break;
+      result = attempt();
+    }
     const total = rounds.reduce((sum, round) => sum + round.freed, 0);
     this.#last = { shortage, rounds, freed: total, solved: result !== undefined };
     return result;

@@ -1,4 +1,12 @@
-import { type AddressSpace, asVaddrFrame, type HostMemory, type Pfn, type VaddrFrame } from '@pinion/core';
+import {
+  type AddressSpace,
+  asPfn,
+  asVaddrFrame,
+  type HostMemory,
+  PAGE_SIZE,
+  type Pfn,
+  type VaddrFrame,
+} from '@pinion/core';
 import { SgList } from '@pinion/dma';
 import type { Backing, BackingPages, PagesRequest } from './backing.js';
 import { gemErrors } from './errors.js';
@@ -54,7 +62,7 @@ export class UserptrBacking implements Backing {
 
   release({ list }: BackingPages, dirty: boolean): void {
     for (const { pfn, length } of list.entries) {
-      for (let page = 0; page < length / 4096; page += 1) this.#memory.unpinPage((pfn + page) as Pfn, dirty); // why: a frame plus a count is a frame
+      for (let page = 0; page < length / PAGE_SIZE; page += 1) this.#memory.unpinPage(asPfn(pfn + page), dirty);
     }
   }
 

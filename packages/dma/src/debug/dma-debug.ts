@@ -31,12 +31,14 @@ export interface DmaDebugCounters {
   readonly cachelines: number;
 }
 
+const MOST_REPORTS = 10_000;
+
 /**
  * Watches mappings and says which rule of the DMA API a driver broke. Every check has a report of its own (`dmaDebugErrors`);
  * reports are collected, the call goes on as without the debugger. Wrap any driver's `Dma` with `watch`. Source: kernel/dma/debug.c.
  */
 export class DmaDebug {
-  /** Everything that was found, oldest first. */
+  /** What was found, oldest first: the first 10 000; `counters.errors` counts all. */
   readonly reports: PinionError[] = [];
   /** Show everything, or only the first `showNum`. */
   showAll = false;
@@ -49,6 +51,7 @@ export class DmaDebug {
   readonly #bounced: boolean;
   readonly #stacks: boolean;
   #disabled = false;
+  #errors = 0;
 
   /** @throws DMA_BAD_OPTION (EINVAL). */
   constructor(options: DmaDebugOptions = {}) {
@@ -69,7 +72,7 @@ export class DmaDebug {
   }
   get counters(): DmaDebugCounters {
     const { used, free, minFree, total } = this.#table;
-    return { errors: this.reports.length, entries: used, free, minFree, total, cachelines: this.#lines.size };
+    return { errors: this.#errors, entries: used, free, minFree, total, cachelines: this.#lines.size };
   }
 
   /** The same DMA API, watched. */
@@ -101,7 +104,8 @@ export class DmaDebug {
 
   /** Books a report and shows it if it is to be shown. */
   report(device: DmaDevice, report: PinionError): void {
-    this.reports.push(report);
+    this.#errors += 1;
+    if (this.reports.length < MOST_REPORTS) this.reports.push(report);
     const wanted = this.driverFilter === undefined || this.driverFilter === device.driver;
     if (wanted && (this.showAll || this.showNum > 0)) this.#log.warn(report.toString());
     if (!this.showAll && this.showNum > 0) this.showNum -= 1;
