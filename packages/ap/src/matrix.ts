@@ -44,10 +44,6 @@ export class ApMask {
     return new ApMask(bytes.slice(0, MASK_BITS / 8));
   }
 
-  get isEmpty(): boolean {
-    return this.#bytes.every((byte) => byte === 0);
-  }
-
   has(index: number): boolean {
     return ((this.#bytes[index >> 3] ?? 0) & bitOf(index)) !== 0;
   }

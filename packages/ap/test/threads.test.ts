@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, verify } from 'node:crypto';
 import { describe, test } from 'node:test';
-import { answer, type CardOutcome, type CardWork, decodeReply, encodeRequest, ThreadExecutor } from '@pinion/ap';
+import {
+  answer,
+  type CardOutcome,
+  type CardWork,
+  decodeCcaReply,
+  decodeReply,
+  encodeCcaRequest,
+  encodeRequest,
+  ThreadExecutor,
+} from '@pinion/ap';
 import { KEYS } from './keys.js';
 import { enable, openRoom, Q47, Q48, type Room } from './machine-room.js';
 
@@ -37,6 +46,19 @@ describe('the executor', () => {
     await run(executor);
     await run(executor);
     assert.equal(executor.threads, 1);
+    await executor.close();
+  });
+
+  test('coprocessors too: random bytes from a thread, a wrong domain at once', async () => {
+    const executor = new ThreadExecutor(1);
+    const random = encodeCcaRequest({ verb: 'random', domain: 7, length: 32 });
+    const refused = await run(executor, { mode: 'cca', domain: 8, message: random });
+    assert.deepEqual([refused, executor.threads], [{ reply: Uint8Array.of(0, 0x82, 0, 0, 0x42, 0, 0, 0) }, 0]);
+    const outcome = await run(executor, { mode: 'cca', domain: 7, message: random });
+    assert.ok('reply' in outcome);
+    const reply = decodeCcaReply(outcome.reply);
+    assert.ok(reply.ok);
+    assert.equal(reply.result.length, 32);
     await executor.close();
   });
 
