@@ -32,6 +32,7 @@ import {
 import { checkExactSize } from './sizes.js';
 import { DMA_UNMAP, REGION_INFO, REGION_IO_FDS } from './structs.js';
 import type { Transport } from './transport.js';
+import { TwinSocket } from './twin-socket.js';
 import { type Capabilities, DEFAULT_CAPABILITIES, decodeVersion, encodeVersion, PROTOCOL } from './version.js';
 
 /** What the client lets a server read and write by messages. A throw is the errno that the server gets. */
@@ -50,6 +51,8 @@ export interface ClientOptions {
   readonly limit?: number;
   /** What is said of this client in VERSION, where it differs from the defaults. */
   readonly capabilities?: Partial<Capabilities>;
+  /** Asks for a second socket for the server's commands. Default false. */
+  readonly twinSocket?: boolean;
 }
 
 /** A mapping that a server is given: bytes. Without `fd` it reaches the memory by messages alone. */
@@ -81,6 +84,7 @@ export class Client {
   readonly #framer: Framer;
   readonly #ended: (cause: unknown) => void;
   #server: Capabilities = DEFAULT_CAPABILITIES;
+  #twin: TwinSocket | undefined;
   #open = true;
 
   private constructor(options: ClientOptions) {
@@ -88,7 +92,8 @@ export class Client {
     this.log = log;
     this.#transport = transport;
     this.#memory = memory;
-    this.#capabilities = { ...OURS, ...options.capabilities };
+    const twinSocket = options.twinSocket === true ? { twinSocket: { supported: true } } : {};
+    this.#capabilities = { ...OURS, ...twinSocket, ...options.capabilities };
     this.#outbox = new Outbox(transport);
     this.#calls = new Calls({ clock, limit, send: (bytes, fds) => this.#outbox.now(bytes, fds) });
     this.#framer = new Framer(this.#capabilities.maxDataXferSize + MESSAGE_OVERHEAD, closeAll);
@@ -236,12 +241,40 @@ export class Client {
       closed: (cause) => this.#end(cause),
     });
     const payload = encodeVersion({ ...PROTOCOL, capabilities: this.#capabilities });
-    const { major, minor, capabilities } = decodeVersion(await this.#payload(COMMAND.VERSION, payload));
+    const reply = await this.call(COMMAND.VERSION, payload);
+    const { major, minor, capabilities } = this.#read(reply, decodeVersion);
     if (major !== PROTOCOL.major || minor > PROTOCOL.minor) {
       const problem = `the server answered ${major}.${minor} to ${PROTOCOL.major}.${PROTOCOL.minor}`;
+      closeAll(reply.fds);
       throw vfioUserErrors.BAD_VERSION({ problem });
     }
     this.#server = capabilities;
+    this.#takeTwin(capabilities, reply.fds);
+  }
+
+  #takeTwin({ twinSocket }: Capabilities, fds: readonly Fd[]): void {
+    const wanted = this.#capabilities.twinSocket?.supported === true && twinSocket?.supported === true;
+    const fd = wanted ? fds[twinSocket.fdIndex ?? 0] : undefined;
+    closeAll(fds.filter((other) => other !== fd));
+    if (!wanted) return;
+    if (fd === undefined) throw vfioUserErrors.BAD_VERSION({ problem: 'a twin socket that is not there' });
+    try {
+      this.#twin = TwinSocket.adopt(fd, {
+        message: (message) => this.#onTwin(message),
+        closed: (cause) => this.#end(cause),
+      });
+    } catch (cause) {
+      fd.close();
+      throw vfioUserErrors.BAD_VERSION({ problem: 'the twin socket is none' }, cause);
+    }
+  }
+
+  #onTwin(message: Message): void {
+    if (!isReply(message)) void this.#serve(message, this.#twin?.outbox);
+    else {
+      closeAll(message.fds);
+      this.#end(vfioUserErrors.BAD_MESSAGE({ problem: 'a reply of the server on the twin socket' }));
+    }
   }
 
   /** The payload of a reply that brings no descriptors. */
@@ -286,11 +319,11 @@ export class Client {
   }
 
   /** A command of the server's. Never rejects. */
-  async #serve(message: Message): Promise<void> {
+  async #serve(message: Message, outbox: Outbox = this.#outbox): Promise<void> {
     closeAll(message.fds);
     const { id, command } = message;
     const answer = (flags: number, error: number, payload: Uint8Array): void => {
-      if (this.#open && wantsReply(message)) this.#outbox.now(encodeMessage({ id, command, flags, error, payload }));
+      if (this.#open && wantsReply(message)) outbox.now(encodeMessage({ id, command, flags, error, payload }));
     };
     try {
       answer(HEADER_FLAG.REPLY, 0, await this.#dma(message));
@@ -322,6 +355,7 @@ export class Client {
     this.#open = false;
     this.#framer.close();
     this.#transport.close();
+    this.#twin?.close();
     this.#calls.end(vfioUserErrors.DISCONNECTED({ what: 'a command' }));
     this.#ended(cause);
   }

@@ -33,6 +33,8 @@ import type { RegionAccess } from './structs.js';
 export interface Reply {
   readonly payload: Uint8Array;
   readonly fds?: readonly Fd[];
+  /** The descriptors were made for the client and are closed here once they are sent. */
+  readonly given?: boolean;
 }
 
 /** What the handlers of one connection work on. */

@@ -1,5 +1,5 @@
 import { type Clock, type Log, PinionError } from '@pinion/core';
-import { closeAll, type Fd, SysError } from '@pinion/sys';
+import { closeAll, type Fd, type Sys, SysError } from '@pinion/sys';
 import { Calls } from './calls.js';
 import { COMMAND, commandName, HEADER_FLAG } from './commands.js';
 import type { DmaSpace } from './dma-space.js';
@@ -15,6 +15,7 @@ import { RequestScope } from './request-scope.js';
 import type { ServedDevice } from './served-device.js';
 import { DMA_UNMAP, REGION_ACCESS } from './structs.js';
 import type { Transport } from './transport.js';
+import { TwinSocket } from './twin-socket.js';
 import { type Capabilities, decodeVersion, encodeVersion, PROTOCOL } from './version.js';
 
 /** How a server treats its clients. */
@@ -34,6 +35,8 @@ export interface SessionOptions {
   readonly readsNeverFail?: boolean;
   /** A device that keeps pages of a client that is gone is closed and opened anew by this, so that its mappings can go. */
   readonly reopen?: () => Promise<void>;
+  /** With it, a client that asks for a twin socket gets one: DMA messages and their replies go there. */
+  readonly sys?: Sys;
 }
 
 /** What this server can do. The JSON stays far below the 193 characters that QEMU has room for. */
@@ -64,6 +67,7 @@ export class Session {
   readonly #options: SessionOptions;
   readonly #framer = new Framer(OURS.maxDataXferSize + MESSAGE_OVERHEAD, closeAll);
   readonly #outbox: Outbox;
+  #twin: TwinSocket | undefined;
   readonly #calls: Calls;
   readonly #scope = new RequestScope();
   readonly #served: Served;
@@ -86,6 +90,7 @@ export class Session {
       clock: options.clock,
       limit: options.dmaLimit ?? DEFAULTS.dmaLimit,
       send: (bytes, fds) => {
+        if (this.#twin !== undefined) return this.#twin.outbox.now(bytes, fds);
         this.#outbox.now(bytes, fds);
         this.#setPaused(false); // its reply must get through
       },
@@ -233,10 +238,36 @@ export class Session {
     this.#client = capabilities;
     this.dma.maxBytes = Math.min(capabilities.maxDataXferSize, OURS.maxDataXferSize);
     this.#device.setGuestMemory?.(this.dma);
-    const ours = { ...OURS, writeMultiple: capabilities.writeMultiple };
+    const theirs = this.#openTwin(capabilities);
+    const ours = {
+      ...OURS,
+      writeMultiple: capabilities.writeMultiple,
+      ...(theirs && { twinSocket: { supported: true, fdIndex: 0 } }),
+    };
     return {
       payload: encodeVersion({ major, minor: Math.min(minor, PROTOCOL.minor), capabilities: ours }),
+      ...(theirs && { fds: [theirs], given: true }),
     };
+  }
+
+  /** @returns the client's end of a second socket, if it asked for one and there can be one. */
+  #openTwin({ twinSocket, maxMsgFds }: Capabilities): Fd | undefined {
+    const { sys } = this.#options;
+    if (twinSocket?.supported !== true || maxMsgFds < 1 || sys === undefined) return undefined;
+    const { twin, theirs } = TwinSocket.open(sys, {
+      message: (message) => this.#onTwin(message),
+      closed: (cause) => this.#end(cause),
+    });
+    this.#twin = twin;
+    return theirs;
+  }
+
+  #onTwin(message: Message): void {
+    if (isReply(message)) this.#arrived(message);
+    else {
+      closeAll(message.fds);
+      this.#end(vfioUserErrors.BAD_MESSAGE({ problem: 'a command of the client on the twin socket' }));
+    }
   }
 
   #succeeded(message: Message, reply: Reply): void {
@@ -262,10 +293,13 @@ export class Session {
     }
   }
 
-  #answer(message: Message, { flags, error }: { flags: number; error: number }, { payload, fds }: Reply): void {
-    if (this.#over || !wantsReply(message)) return;
+  #answer(message: Message, { flags, error }: { flags: number; error: number }, reply: Reply): void {
+    const { payload, fds = [], given = false } = reply;
     const { id, command } = message;
-    this.#outbox.add(encodeMessage({ id, command, flags, error, payload }), fds ?? []);
+    if (!this.#over && wantsReply(message)) {
+      this.#outbox.add(encodeMessage({ id, command, flags, error, payload }), fds);
+    }
+    if (given) closeAll(fds);
   }
 
   #end(cause?: unknown): void {
@@ -276,6 +310,7 @@ export class Session {
     for (const { fds } of this.#queue) closeAll(fds);
     this.#queue = [];
     this.#transport.close();
+    this.#twin?.close();
     this.#calls.end(vfioUserErrors.DISCONNECTED({ what: `a DMA message of ${this.#device.name}` }));
     if (!this.#handling) void this.#cleanUp();
   }

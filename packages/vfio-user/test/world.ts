@@ -179,6 +179,7 @@ export class World {
     const log = { info: () => {}, warn: (message: string) => void warnings.push(message) };
     const server = new Server({
       reopen: () => seat.reopen(),
+      sys,
       ...options,
       device: served,
       space: space.dma,
