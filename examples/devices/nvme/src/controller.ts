@@ -314,7 +314,7 @@ export class Controller {
     if (outcome.status !== STATUS.SUCCESS)
       this.#logs.addError({ queue: queue.id, id, status: outcome.status, namespace });
     const { completions, head } = queue;
-    const completion = { ...outcome, queue: queue.id, head, id };
+    const completion = { status: outcome.status, result: outcome.result, queue: queue.id, head, id };
     if (completions.full || completions.waiting.length > 0) completions.waiting.push(completion);
     else this.#put(completions, completion);
   }

@@ -1,4 +1,3 @@
-import { ENTRY } from './registers.js';
 import type { Ring } from './ring.js';
 import { type Command, type Completion, decodeCommand, encodeCompletion } from './wire.js';
 
@@ -20,12 +19,11 @@ export class SubmissionQueue {
     return this.head === this.tail;
   }
 
-  /** Copies the next command out: what the host does to the entry afterwards changes nothing. @throws what pinning throws. */
+  /** Reads the next command: what the host does to the entry afterwards changes nothing. @throws what pinning throws. */
   take(): Command {
-    const copy = new Uint8Array(ENTRY.SUBMISSION);
-    copy.set(this.ring.entry(this.head));
+    const command = decodeCommand(this.ring.page(this.head), this.ring.offset(this.head));
     this.head = (this.head + 1) % this.ring.entries;
-    return decodeCommand(copy);
+    return command;
   }
 }
 
@@ -64,7 +62,8 @@ export class CompletionQueue {
 
   /** Writes an entry; there must be room. @throws what pinning throws. */
   put(completion: Completion): void {
-    encodeCompletion(this.ring.entry(this.tail), completion, this.#phase);
+    const place = { view: this.ring.page(this.tail), at: this.ring.offset(this.tail) };
+    encodeCompletion(place, completion, this.#phase);
     this.tail += 1;
     if (this.tail < this.ring.entries) return;
     this.tail = 0;

@@ -27,7 +27,7 @@ export class Ring {
   readonly #place: RingPlace;
   readonly #range: FrameRange;
   #pinned: PinnedPages | undefined;
-  #pages: readonly Uint8Array[] = [];
+  #pages: readonly DataView[] = [];
 
   constructor(api: PinApi, place: RingPlace) {
     this.#api = api;
@@ -36,12 +36,16 @@ export class Ring {
     this.#range = frameRange(iovaFrame(place.address), Math.ceil((place.entries * place.entrySize) / PAGE_SIZE));
   }
 
-  /** The live bytes of one entry. @throws what pinning throws. */
-  entry(index: number): Uint8Array {
+  /** The live bytes of the page that holds an entry; the entry begins at `offset(index)`. @throws what pinning throws. */
+  page(index: number): DataView {
     if (this.#pinned === undefined) this.pin();
-    const offset = index * this.#place.entrySize;
-    const page = this.#pages[Math.floor(offset / PAGE_SIZE)] ?? new Uint8Array(this.#place.entrySize);
-    return page.subarray(offset % PAGE_SIZE, (offset % PAGE_SIZE) + this.#place.entrySize);
+    const page = this.#pages[Math.floor((index * this.#place.entrySize) / PAGE_SIZE)];
+    if (page === undefined) throw new RangeError(`entry ${index} of ${this.entries}`);
+    return page;
+  }
+
+  offset(index: number): number {
+    return (index * this.#place.entrySize) % PAGE_SIZE;
   }
 
   /** @throws what pinning throws. */
@@ -62,5 +66,8 @@ export class Ring {
   }
 }
 
-const pagesOf = (view: Uint8Array): Uint8Array[] =>
-  Array.from({ length: view.length / PAGE_SIZE }, (_, n) => view.subarray(n * PAGE_SIZE, (n + 1) * PAGE_SIZE));
+const pagesOf = (view: Uint8Array): DataView[] =>
+  Array.from(
+    { length: view.length / PAGE_SIZE },
+    (_, n) => new DataView(view.buffer, view.byteOffset + n * PAGE_SIZE, PAGE_SIZE),
+  );
