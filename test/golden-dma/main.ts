@@ -55,6 +55,7 @@ function main(): number {
   const played = folders.map((folder) => playFolder(kind, folder, values.match));
   const failures = played.flatMap((each) => each.failures);
   const passed = played.reduce((sum, each) => sum + each.passed, 0);
+  if (passed + failures.length === 0) throw new Misuse(`no ${kind} scenario in ${folders.join(', ')} matches`);
   if (values.json) process.stdout.write(`${JSON.stringify({ passed, failed: failures })}\n`);
   else {
     for (const failure of failures) print(failure);

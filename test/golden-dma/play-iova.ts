@@ -8,8 +8,14 @@ export function playIova(scenario: Scenario): readonly Difference[] {
   const replay = new IovaReplay();
   const differences: Difference[] = [];
   for (const [index, op] of scenario.ops.entries()) {
-    const [ours, recorded] = replay.step({ ...op, r: op.r ?? {} } as RecordedOp); // why: arguments of the shape that the format description fixes
-    differences.push(...compare({ index, operation: op.op }, recorded, { answer: ours, except: NOTHING }));
+    const at = { index, operation: op.op };
+    try {
+      // why: arguments of the shape that the format description fixes
+      const [ours, recorded] = replay.step({ ...op, r: op.r ?? {} } as RecordedOp);
+      differences.push(...compare(at, recorded, { answer: ours, except: NOTHING }));
+    } catch (failure) {
+      differences.push({ ...at, field: 'failure', expected: op.r, got: String(failure) });
+    }
   }
   return differences;
 }
