@@ -107,7 +107,7 @@ function answer(): string {
         .join(', ') || '(none)'
     }.`,
     `  It takes ${mib('flat', 1)} MiB whatever is pinned; the tree ${mib('tree', 1)} MiB with every page pinned, ${mib('tree', 16)} MiB with one in 16, ${mib('tree', 256)} MiB with one in 256.`,
-    '  No single one wins everywhere, so type1 has an adaptive one: npm run bench pin-table.',
+    '  Time and memory do not choose alike at all densities, so type1 has an adaptive one: npm run bench -- pin-table.',
   ].join('\n');
 }
 
