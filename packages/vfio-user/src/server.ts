@@ -1,4 +1,5 @@
 import { type Clock, type Log, silentLog, systemClock } from '@pinion/core';
+import { PCI_IRQ } from './commands.js';
 import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import type { ServedDevice } from './served-device.js';
@@ -45,6 +46,14 @@ export class Server {
     });
     session.start();
     return session;
+  }
+
+  /**
+   * Somebody wants the device back: the client hears it as the REQ interrupt. Call it on core's `device:requested`.
+   * @returns false when no client listens to that.
+   */
+  request(): boolean {
+    return this.#session?.irqs.raise(PCI_IRQ.REQ, 0) ?? false;
   }
 
   /** Ends the connection, if there is one, and takes no more. Settles when everything of the client's is gone. */

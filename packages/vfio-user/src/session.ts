@@ -197,21 +197,28 @@ export class Session {
 
   /** @returns a promise, which never rejects, if the handler takes its time. */
   #handle(message: Message): Promise<void> | undefined {
-    let result: Reply | Promise<Reply>;
+    const began = this.#options.clock.now();
     try {
-      result = this.#dispatch(message);
+      const result = this.#dispatch(message);
+      if (result instanceof Promise) {
+        return result.then(
+          (reply) => this.#succeeded(message, reply),
+          (failure: unknown) => this.#failed(message, failure),
+        );
+      }
+      this.#succeeded(message, result);
     } catch (failure) {
       this.#failed(message, failure);
-      return undefined;
     }
-    if (!(result instanceof Promise)) {
-      this.#succeeded(message, result);
-      return undefined;
-    }
-    return result.then(
-      (reply) => this.#succeeded(message, reply),
-      (failure: unknown) => this.#failed(message, failure),
-    );
+    this.#checkBlocking(message, began);
+    return undefined;
+  }
+
+  /** A handler that blocks the whole process can only be named afterwards. */
+  #checkBlocking({ command }: Message, began: number): void {
+    const { clock, log, slow = DEFAULTS.slow } = this.#options;
+    const took = clock.now() - began;
+    if (took >= slow) log.warn(`${this.#device.name}: ${commandName(command)} blocked everything for ${took} ms`);
   }
 
   #dispatch(message: Message): Reply | Promise<Reply> {

@@ -167,6 +167,15 @@ describe('interrupts', () => {
       assert.deepEqual([err.drain(), req.drain()], [1n, 1n]);
     }));
 
+  test('a device that somebody wants back tells its client by REQ', () =>
+    withIrqs(async ({ world, set, event }) => {
+      assert.equal(world.server.request(), false);
+      const req = event();
+      await set(lines(4, 0, 1), [req]);
+      assert.equal(world.server.request(), true);
+      assert.equal(req.drain(), 1n);
+    }));
+
   test('an interrupt that nobody listens to, and one that does not exist, are dropped', () =>
     withIrqs(async ({ client }) => {
       assert.equal(client.session.irqs.raise(2, 0), false);

@@ -590,6 +590,18 @@ describe('slow handlers', () => {
   });
 });
 
+test('a handler that blocks the whole process is named afterwards', async () => {
+  const world = await World.start({
+    serve: (device) => ({ ...device, writeRegion: (_index, offset) => world.clock.advance(offset) }),
+  });
+  await withClient(world, async (client) => {
+    assert.equal(await client.errno(COMMAND.REGION_WRITE, write(0, 100n, [1])), 0);
+    assert.deepEqual(world.warnings, []);
+    assert.equal(await client.errno(COMMAND.REGION_WRITE, write(0, 3000n, [1])), 0);
+    assert.match(String(world.warnings[0]), /REGION_WRITE blocked everything for 3000 ms/);
+  });
+});
+
 function gate(): { readonly promise: Promise<void>; readonly resolve: () => void } {
   let open = (): void => {};
   const promise = new Promise<void>((resolve) => {
