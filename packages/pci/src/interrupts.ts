@@ -27,6 +27,7 @@ export class Interrupts {
   #sink: IrqSink | undefined;
   #asserted = false;
   #told = false;
+  #telling = false;
   #msiPending = 0;
 
   constructor({ config, places, msi, msix }: InterruptParts) {
@@ -77,15 +78,17 @@ export class Interrupts {
   }
 
   /**
-   * The level of the pin. STATUS bit 3 follows it always; the listener hears of it when it goes up, the pin is not disabled and
-   * messages are off. It stays up until the device lowers it: who unmasks a line asks `intxDue` whether to raise it again.
+   * The level of the pin. STATUS bit 3 follows it always; the listener hears of it while the pin is not disabled and messages are
+   * off: when it goes up, and again at each call that says it is still up - a listener that masks the line at every interrupt (VFIO's
+   * automask) would miss what happens meanwhile. Calls from inside the listener are not told again. The line stays up until the device
+   * lowers it: who unmasks it may ask `intxDue` whether to raise it anew.
    */
   setIntx(asserted: boolean): void {
-    if (asserted === this.#asserted) return;
+    if (!asserted && !this.#asserted) return;
     this.#asserted = asserted;
     const status = this.#config.get16(CONFIG.STATUS);
     this.#config.set16(CONFIG.STATUS, asserted ? status | STATUS.INTERRUPT : status & ~STATUS.INTERRUPT);
-    if (!asserted) this.#told = false;
+    this.#told = false;
     this.update();
   }
 
@@ -98,10 +101,7 @@ export class Interrupts {
   /** Sends whatever may go now: after each change of masks, enable bits or bus mastering. */
   update(): void {
     if (!this.intxDue) this.#told = false;
-    else if (!this.#told) {
-      this.#told = true;
-      this.#sink?.(IRQ.INTX, 0);
-    }
+    else if (!this.#told) this.#tell();
     if (this.mode === 'msix') this.#sendMsix();
     else if (this.mode === 'msi') this.#sendMsi();
   }
@@ -131,6 +131,17 @@ export class Interrupts {
     for (let vector = 0; vector < (this.msix?.vectors ?? 0); vector += 1) this.msix?.setPending(vector, false);
     this.#setMsiPending(0);
     this.setIntx(false);
+  }
+
+  #tell(): void {
+    this.#told = true;
+    if (this.#telling) return;
+    this.#telling = true;
+    try {
+      this.#sink?.(IRQ.INTX, 0);
+    } finally {
+      this.#telling = false;
+    }
   }
 
   get #mayMaster(): boolean {

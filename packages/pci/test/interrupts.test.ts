@@ -17,11 +17,13 @@ function open(capabilities: ConstructorParameters<typeof PciDevice>[0]['capabili
 }
 
 describe('the pin', () => {
-  test('is heard when it goes up, once; STATUS follows the level', () => {
+  test('is heard when it goes up and whenever the device says it is up; STATUS follows the level', () => {
     const { pci, port } = open();
     pci.setIntx(true);
-    pci.setIntx(true);
+    port.setConfig(CONFIG.COMMAND, MASTER, 2);
     assert.deepEqual([port.took(), port.config(CONFIG.STATUS, 2) & STATUS.INTERRUPT], [['0:0'], STATUS.INTERRUPT]);
+    pci.setIntx(true);
+    assert.deepEqual(port.took(), ['0:0']);
     pci.setIntx(false);
     assert.deepEqual([port.took(), port.config(CONFIG.STATUS, 2) & STATUS.INTERRUPT], [[], 0]);
     pci.setIntx(true);
@@ -38,6 +40,17 @@ describe('the pin', () => {
     );
     port.setConfig(CONFIG.COMMAND, 0, 2);
     assert.deepEqual([port.took(), pci.interrupts.intxDue], [['0:0'], true]);
+  });
+
+  test('a listener that makes the device look again is not called from inside itself', () => {
+    const { pci, port } = open();
+    let calls = 0;
+    port.ops.setIrqSink?.(() => {
+      calls += 1;
+      pci.setIntx(true);
+    });
+    pci.setIntx(true);
+    assert.equal(calls, 1);
   });
 
   test('whoever begins to listen hears a line that is up', () => {

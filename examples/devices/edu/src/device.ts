@@ -142,7 +142,7 @@ export class EduDevice {
 
   #acknowledge(value: number): void {
     this.#interrupts = (this.#interrupts & ~value) >>> 0;
-    if (this.#interrupts === 0) this.pci.setIntx(false);
+    if (this.#interrupts === 0 || this.pci.interrupts.asserted) this.pci.setIntx(this.#interrupts !== 0);
   }
 
   #reset(): void {

@@ -236,6 +236,7 @@ export class Controller {
     else {
       queue.head = head;
       this.#putWaiting(queue);
+      this.#updatePin();
       this.#process();
     }
   }
@@ -336,6 +337,7 @@ export class Controller {
 
   /** One interrupt for each queue that got entries. */
   #interrupt(): void {
+    if (this.#rung.size === 0) return;
     for (const { vector } of this.#rung) if (vector !== undefined) this.#pci().signal(vector);
     this.#rung.clear();
     this.#updatePin();
