@@ -11,8 +11,8 @@ export interface CardWork {
 export type CardOutcome = { readonly reply: Uint8Array } | { readonly failure: unknown };
 
 /**
- * Who computes for the cards. One of these serves all queues of a machine; each queue gives it one message at a time, so what runs
- * at the same time is work of different queues.
+ * Who computes for the cards. One of these serves all queues of a machine; each queue gives it at most two messages at a
+ * time, and puts what comes back in order.
  */
 export interface CardExecutor {
   /**

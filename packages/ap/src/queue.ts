@@ -56,13 +56,23 @@ export interface DqapResult {
   readonly remaining: number;
 }
 
-interface Entry {
+interface Reply {
   readonly psmid: bigint;
   readonly bytes: Uint8Array;
 }
 
+/** A message until its reply is there; replies are given in the order of messages, whichever is ready first. */
+interface Request extends Reply {
+  /** The undo of its work, once that was begun. */
+  cancel?: () => void;
+  outcome?: CardOutcome;
+}
+
+/** Messages at work at a time: the card has its next one at hand when it ends one. */
+const AT_WORK = 2;
+
 /**
- * The hardware side of one queue: knows nothing of guests, pages or pins. Messages are answered one after the other, never on
+ * The hardware side of one queue: knows nothing of guests, pages or pins. Messages are answered in their order, never on
  * the stack of the caller. Every instruction answers the state of the queue with a code; any code but NORMAL has changed nothing.
  * Source: NQAP, DQAP and PQAP as reference C.6 and F.2 describe them.
  */
@@ -70,11 +80,11 @@ export class ApQueue {
   readonly apqn: Apqn;
   readonly #parts: QueueParts;
   #condition: CardCondition = 'online';
-  #requests: Entry[] = [];
-  #replies: Entry[] = [];
+  #requests: Request[] = [];
+  #replies: Reply[] = [];
   #indicator: Indicator | null = null;
-  /** The undo of what goes on: the message at work, a reset, a change of signals. */
-  #work: (() => void) | null = null;
+  /** The undo of what is to come: the start of the next message, the end of a reset, a change of signals. */
+  #start: (() => void) | null = null;
   #reset: (() => void) | null = null;
   #change: (() => void) | null = null;
 
@@ -181,8 +191,9 @@ export class ApQueue {
   }
 
   #forget(): void {
-    for (const undo of [this.#work, this.#reset, this.#change]) undo?.();
-    this.#work = null;
+    for (const undo of [this.#start, this.#reset, this.#change]) undo?.();
+    for (const { cancel } of this.#requests) cancel?.();
+    this.#start = null;
     this.#reset = null;
     this.#change = null;
     this.#requests = [];
@@ -198,29 +209,29 @@ export class ApQueue {
   }
 
   #schedule(): void {
-    const request = this.#requests[0];
-    if (this.#work !== null || request === undefined) return;
-    this.#work = this.#parts.clock.after(0, () => this.#begin(request));
+    if (this.#start !== null) return;
+    const next = this.#requests.slice(0, AT_WORK).find(({ cancel, outcome }) => (cancel ?? outcome) === undefined);
+    if (next !== undefined) this.#start = this.#parts.clock.after(0, () => this.#begin(next));
   }
 
-  #begin({ bytes }: Entry): void {
+  #begin(request: Request): void {
+    this.#start = null;
     const { card, executor } = this.#parts;
-    let running = true;
-    const work = { mode: card.mode, domain: apqnDomain(this.apqn), message: bytes };
-    const undo = executor.run(work, (outcome) => {
-      running = false;
-      this.#finish(outcome);
-    });
-    if (running) this.#work = undo;
+    const work = { mode: card.mode, domain: apqnDomain(this.apqn), message: request.bytes };
+    const cancel = executor.run(work, (outcome) => this.#finish(request, outcome));
+    request.cancel = cancel;
+    this.#schedule();
   }
 
-  #finish(outcome: CardOutcome): void {
-    this.#work = null;
-    const request = this.#requests.shift();
-    if (request === undefined) return;
-    this.#replies.push({ psmid: request.psmid, bytes: this.#replyOf(outcome) });
-    this.#schedule();
-    this.#indicator?.raise();
+  /** Every message at the front that has its outcome becomes a reply, and is told. */
+  #finish(request: Request, outcome: CardOutcome): void {
+    request.outcome = outcome;
+    for (let first = this.#requests[0]; first?.outcome !== undefined; first = this.#requests[0]) {
+      this.#requests.shift();
+      this.#replies.push({ psmid: first.psmid, bytes: this.#replyOf(first.outcome) });
+      this.#schedule();
+      this.#indicator?.raise();
+    }
   }
 
   #replyOf(outcome: CardOutcome): Uint8Array {

@@ -8,11 +8,14 @@ interface Job {
   readonly done: (outcome: CardOutcome) => void;
 }
 
-/** A thread; `job` is what it computes, undefined while it is idle. */
+/** A thread; the first of `jobs` is what it computes, none while it is idle. */
 interface Seat {
   readonly worker: Worker;
-  job: Job | undefined;
+  readonly jobs: Job[];
 }
+
+/** Jobs that a thread has at a time: the next one is there when it ends one. */
+const AHEAD = 2;
 
 const SCRIPT = new URL('./card-worker.js', import.meta.url);
 
@@ -23,12 +26,14 @@ const SCRIPT = new URL('./card-worker.js', import.meta.url);
  */
 export class ThreadExecutor implements CardExecutor {
   readonly #limit: number;
+  readonly #script: URL;
   readonly #seats = new Set<Seat>();
   readonly #waiting: Job[] = [];
 
-  /** `limit`: most threads at a time. */
-  constructor(limit: number) {
+  /** `limit`: most threads at a time. `script`: what they run, other than the cards' work. */
+  constructor(limit: number, script: URL = SCRIPT) {
     this.#limit = limit;
+    this.#script = script;
   }
 
   /** Threads that run, idle or not. */
@@ -52,24 +57,31 @@ export class ThreadExecutor implements CardExecutor {
     const seats = [...this.#seats];
     this.#seats.clear();
     this.#waiting.length = 0;
-    for (const seat of seats) seat.job = undefined;
+    for (const seat of seats) seat.jobs.length = 0;
     await Promise.all(seats.map(({ worker }) => worker.terminate()));
   }
 
   #dispatch(): void {
     while (this.#waiting.length > 0) {
-      const seat = [...this.#seats].find(({ job }) => job === undefined) ?? this.#open();
+      const seat = this.#freeSeat();
       const job = seat === undefined ? undefined : this.#waiting.shift();
       if (seat === undefined || job === undefined) return;
-      seat.job = job;
+      seat.jobs.push(job);
       seat.worker.ref();
       seat.worker.postMessage(job.work);
     }
   }
 
+  /** An idle thread, or a new one, or the one with the shortest queue; undefined if all have enough to do. */
+  #freeSeat(): Seat | undefined {
+    const [least] = [...this.#seats].sort((a, b) => a.jobs.length - b.jobs.length);
+    if (least?.jobs.length === 0) return least;
+    return this.#open() ?? (least !== undefined && least.jobs.length < AHEAD ? least : undefined);
+  }
+
   #open(): Seat | undefined {
     if (this.#seats.size >= this.#limit) return undefined;
-    const seat: Seat = { worker: new Worker(SCRIPT), job: undefined };
+    const seat: Seat = { worker: new Worker(this.#script), jobs: [] };
     seat.worker.on('message', (outcome: CardOutcome) => this.#finish(seat, outcome));
     seat.worker.on('error', (failure) => this.#lose(seat, failure));
     seat.worker.on('exit', (code) => this.#lose(seat, errors.THREAD_LOST({ code })));
@@ -78,16 +90,18 @@ export class ThreadExecutor implements CardExecutor {
   }
 
   #finish(seat: Seat, outcome: CardOutcome): void {
-    const { job } = seat;
-    seat.job = undefined;
-    seat.worker.unref();
+    const job = seat.jobs.shift();
+    if (seat.jobs.length === 0) seat.worker.unref();
     job?.done(outcome);
     this.#dispatch();
   }
 
+  /** What it had not begun is done by others. */
   #lose(seat: Seat, failure: unknown): void {
     if (!this.#seats.delete(seat)) return;
-    seat.job?.done({ failure });
+    const [job, ...rest] = seat.jobs;
+    this.#waiting.unshift(...rest);
+    job?.done({ failure });
     this.#dispatch();
   }
 
@@ -95,6 +109,9 @@ export class ThreadExecutor implements CardExecutor {
   #drop(job: Job): void {
     const index = this.#waiting.indexOf(job);
     if (index >= 0) this.#waiting.splice(index, 1);
-    for (const seat of this.#seats) if (seat.job === job) seat.job = { work: job.work, done: () => {} };
+    for (const { jobs } of this.#seats) {
+      const at = jobs.indexOf(job);
+      if (at >= 0) jobs[at] = { work: job.work, done: () => {} };
+    }
   }
 }

@@ -4,6 +4,7 @@ import { createPublicKey, verify } from 'node:crypto';
 import { describe, test } from 'node:test';
 import {
   answer,
+  type CardExecutor,
   type CardOutcome,
   type CardWork,
   decodeCcaReply,
@@ -12,6 +13,7 @@ import {
   encodeRequest,
   ThreadExecutor,
 } from '@pinion/ap';
+import { isErrno } from '@pinion/core';
 import { KEYS } from './keys.js';
 import { enable, openRoom, Q47, Q48, type Room } from './machine-room.js';
 
@@ -83,13 +85,92 @@ describe('the executor', () => {
     await executor.close();
   });
 
-  test('a thread that dies fails what it had, and the next work gets another', async () => {
+  test('a card that throws fails its message, and the thread goes on', async () => {
     const executor = new ThreadExecutor(1);
     const poison: object = { mode: 'no such mode', domain: 0, message };
     const outcome = await run(executor, poison as CardWork); // why: only a wrong mode makes a card throw
     assert.ok('failure' in outcome && outcome.failure instanceof TypeError);
     assert.ok('reply' in (await run(executor)));
     await executor.close();
+  });
+
+  test('a thread that dies fails what it had begun; the rest and what comes is done by another', async () => {
+    const dying = `import { parentPort } from 'node:worker_threads';
+      parentPort.on('message', ({ domain }) => {
+        if (domain === 9) process.exit(3);
+        parentPort.postMessage({ reply: Uint8Array.of(domain) });
+      });`;
+    const executor = new ThreadExecutor(1, new URL(`data:text/javascript,${encodeURIComponent(dying)}`));
+    const outcomes = await Promise.all([9, 1, 2].map((domain) => run(executor, { ...work, domain })));
+    const [first, ...others] = outcomes;
+    assert.ok(first !== undefined && 'failure' in first && isErrno(first.failure, 'EIO'));
+    assert.deepEqual(others, [{ reply: Uint8Array.of(1) }, { reply: Uint8Array.of(2) }]);
+    assert.deepEqual(await run(executor, { ...work, domain: 3 }), { reply: Uint8Array.of(3) });
+    await executor.close();
+  });
+});
+
+describe('a queue over any executor', () => {
+  /** An executor whose work ends when the test says so. */
+  function held() {
+    const jobs: { work: CardWork; done: (outcome: CardOutcome) => void; dropped: boolean }[] = [];
+    const executor: CardExecutor = {
+      run(work, done) {
+        const job = { work, done, dropped: false };
+        jobs.push(job);
+        return () => {
+          job.dropped = true;
+        };
+      },
+      close: () => {},
+    };
+    return { jobs, room: openRoom({ executor }) };
+  }
+  const reply = (value: number): CardOutcome => ({ reply: Uint8Array.of(value) });
+
+  test('two messages are at work at a time, and replies come in the order of the messages', async () => {
+    const { jobs, room } = held();
+    const { device, clock, guest } = room;
+    enable(device, Q47, { isc: 3, nib: 0x7000n });
+    for (const psmid of [1n, 2n, 3n]) device.nqap(Q47, psmid, Uint8Array.of(Number(psmid)));
+    clock.run();
+    assert.deepEqual(
+      jobs.map(({ work }) => work.message[0]),
+      [1, 2],
+    );
+    jobs[1]?.done(reply(22));
+    assert.deepEqual([device.dqap(Q47, 9).psmid, guest.interrupts], [0n, []]);
+    jobs[0]?.done(reply(11));
+    clock.run();
+    assert.deepEqual([guest.interrupts, jobs.length], [[3, 3], 3]);
+    jobs[2]?.done(reply(33));
+    const taken = [1, 2, 3].map(() => device.dqap(Q47, 9)).map(({ psmid, message: bytes }) => [psmid, bytes[0]]);
+    assert.deepEqual(taken, [
+      [1n, 11],
+      [2n, 22],
+      [3n, 33],
+    ]);
+    await device.close();
+  });
+
+  test('a reset gives up what is at work, and what comes of it is ignored', async () => {
+    const { jobs, room } = held();
+    const { device, clock } = room;
+    for (const psmid of [1n, 2n, 3n]) device.nqap(Q47, psmid, new Uint8Array(1));
+    clock.run();
+    await device.reset();
+    assert.deepEqual(
+      jobs.map(({ dropped }) => dropped),
+      [true, true],
+    );
+    jobs[0]?.done(reply(11));
+    device.nqap(Q47, 4n, new Uint8Array(1));
+    clock.run();
+    jobs[1]?.done(reply(22));
+    assert.equal(device.dqap(Q47, 9).psmid, 0n);
+    jobs[2]?.done(reply(44));
+    assert.equal(device.dqap(Q47, 9).psmid, 4n);
+    await device.close();
   });
 });
 
