@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { PROFILES, type Profile, type Quirk, quirksOf } from '@pinion/type1';
 import { play } from './play.js';
-import { readFolder, type Scenario } from './scenario.js';
+import { NoRecording, readFolder, type Scenario } from './scenario.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
 const own = join(root, 'test', 'golden', 'data');
@@ -77,6 +78,40 @@ test('an end that does not come, and one that comes too early, are noticed', asy
   assert.notDeepEqual(await play({ ...bug, end: { ...bug.end, end: 'ok' } }, { profile: 'linux-6.12' }), []);
   assert.notDeepEqual(await play({ ...fine, end: { ...fine.end, end: 'bug' } }, { profile: 'linux-6.12' }), []);
   assert.notDeepEqual(await play({ ...fine, end: { ...fine.end, pin_leak: 7 } }, { profile: 'linux-6.12' }), []);
+});
+
+const refused: readonly (readonly [what: string, file: string, content: string, message: RegExp])[] = [
+  ['a folder without recordings', 'notes.txt', '{}', /there is no \*\.jsonl/],
+  ['a line that is no JSON', 'a.jsonl', '\nnonsense\n', /a\.jsonl:2: no JSON/],
+  ['a number', 'a.jsonl', '5\n', /a\.jsonl:1: no scenario/],
+  ['null', 'a.jsonl', 'null\n', /a\.jsonl:1: no scenario/],
+  ['no name', 'a.jsonl', '{"env":{"iommu":""},"ops":[],"end":{}}\n', /a\.jsonl:1: no scenario/],
+  ['no machine', 'a.jsonl', '{"name":"a","ops":[],"end":{}}\n', /a\.jsonl:1: no scenario/],
+  ['no end', 'a.jsonl', '{"name":"a","env":{"iommu":""},"ops":[]}\n', /a\.jsonl:1: no scenario/],
+  [
+    'an operation without an answer',
+    'a.jsonl',
+    '{"name":"a","env":{"iommu":""},"ops":[{"op":"map"}],"end":{}}',
+    /:1: no scenario/,
+  ],
+];
+for (const [what, file, content, message] of refused) {
+  test(`${what} is refused, with the place`, () => {
+    const folder = mkdtempSync(join(tmpdir(), 'pinion-golden-'));
+    try {
+      writeFileSync(join(folder, file), content);
+      assert.throws(
+        () => readFolder(folder),
+        (error) => error instanceof NoRecording && message.test(error.message),
+      );
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+}
+
+test('a folder that is not there is refused by its name', () => {
+  assert.throws(() => readFolder('/nowhere'), /^Error: \/nowhere: this folder cannot be read/);
 });
 
 /** Quirks that no own recording can show, and why. */

@@ -43,19 +43,31 @@ export interface Recording {
   readonly scenarios: readonly Scenario[];
 }
 
+const isObject = (value: unknown): value is object => typeof value === 'object' && value !== null;
+
 const isScenario = (value: unknown): value is Scenario =>
-  typeof value === 'object' &&
-  value !== null &&
+  isObject(value) &&
+  'name' in value &&
+  typeof value.name === 'string' &&
+  'env' in value &&
+  isObject(value.env) &&
+  'iommu' in value.env &&
+  typeof value.env.iommu === 'string' &&
   'ops' in value &&
   Array.isArray(value.ops) &&
+  value.ops.every((op) => isObject(op) && 'op' in op && 'r' in op) &&
   'end' in value &&
-  'name' in value;
+  isObject(value.end);
 
-/** Reads every `*.jsonl` of a folder. @throws Error naming file and line of anything that is no scenario. */
+/** A folder or a file that holds no recordings. The message says which, and the line where there is one. */
+export class NoRecording extends Error {}
+
+/** Reads every `*.jsonl` of a folder. @throws NoRecording for a folder without them, and for a line that is no scenario. */
 export function readFolder(folder: string): readonly Recording[] {
-  const files = readdirSync(folder)
+  const files = namesIn(folder)
     .filter((name) => name.endsWith('.jsonl'))
     .sort();
+  if (files.length === 0) throw new NoRecording(`${folder}: there is no *.jsonl in this folder`);
   return files.map((name) => {
     const file = join(folder, name);
     const lines = readFileSync(file, 'utf8').split('\n');
@@ -64,8 +76,25 @@ export function readFolder(folder: string): readonly Recording[] {
   });
 }
 
+function namesIn(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder);
+  } catch (cause) {
+    throw new NoRecording(`${folder}: this folder cannot be read`, { cause });
+  }
+}
+
 function parse(line: string, where: string): Scenario {
-  const value: unknown = JSON.parse(line);
-  if (!isScenario(value)) throw new Error(`${where} is no scenario (it has no ops, name or end)`);
+  const value = parseJson(line, where);
+  if (!isScenario(value))
+    throw new NoRecording(`${where}: no scenario (it needs name, env.iommu, ops with op and r, end)`);
   return value;
+}
+
+function parseJson(line: string, where: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch (cause) {
+    throw new NoRecording(`${where}: no JSON: ${String(cause)}`, { cause });
+  }
 }
