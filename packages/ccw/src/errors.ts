@@ -94,6 +94,11 @@ export const ccwErrors = catalogue('CCW', {
     'EINVAL',
     (at: { cpa: number; limit: number }) => `the program at ${hex(at.cpa)} has more than ${at.limit} chains`,
   ],
+  BAD_TRACK: [
+    'EINVAL',
+    (at: { cylinder: number; head: number; why: string }) =>
+      `track ${at.cylinder}.${at.head} cannot be used: ${at.why}`,
+  ],
   BAD_IMAGE: ['EINVAL', (at: { image: string; why: string }) => `image ${at.image}: ${at.why}`],
   IMAGE_READ_ONLY: ['EACCES', (at: { image: string }) => `image ${at.image} was opened read-only`],
   IMAGE_RANGE: [

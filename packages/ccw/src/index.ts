@@ -3,6 +3,23 @@ export { CcwData, type DataSpan } from './ccw-data.js';
 export { ChannelEngine, type EnginePhase, type EngineRequest, type ProgramEnd, STEPS_MAX } from './channel-engine.js';
 export { ChannelProgram, type HostOrb, type Position, type PreparedCcw } from './channel-program.js';
 export {
+  type CkdRecord,
+  decodeTrack,
+  emptyTrack,
+  encodeCount,
+  encodeTrack,
+  fitsTrack,
+  recordsPerTrack,
+} from './ckd-track.js';
+export {
+  type CkdVolume,
+  HEADS_3390,
+  herculesHeader,
+  openHerculesVolume,
+  openSparseVolume,
+  TRACK_SIZE_3390,
+} from './ckd-volume.js';
+export {
   type ChannelData,
   type ControlUnit,
   fetchBytes,
@@ -14,6 +31,8 @@ export {
 export { CcwDevice, type CcwDeviceOptions, type CopyBytes, type RegionAccess } from './device.js';
 export { type DiskImage, memoryImage, openFileImage } from './disk-image.js';
 export { type CcwDriver, type CcwDriverOptions, ccw, createCcwDriver } from './driver.js';
+export { EckdDisk } from './eckd-disk.js';
+export * from './eckd-wire.js';
 export { EngineSubchannel } from './engine-subchannel.js';
 export { ccwErrors } from './errors.js';
 export { FBA_BLOCK_SIZE, FbaDisk } from './fba-disk.js';
