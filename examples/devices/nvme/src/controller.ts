@@ -20,7 +20,7 @@ interface Running {
 }
 
 /** Commands that one turn takes, and commands that may be under way: a guest cannot keep us for ever, nor pin everything. */
-const TURN = 64;
+const TURN = 256;
 const UNDER_WAY = 256;
 const TIMEOUT_HALF_SECONDS = 20;
 const CAP_LOW = (((LIMIT.ENTRIES - 1) | 0x1_0000) + TIMEOUT_HALF_SECONDS * 0x100_0000) >>> 0;

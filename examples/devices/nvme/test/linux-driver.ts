@@ -257,6 +257,11 @@ export class LinuxDriver {
     return queue.run(this.transfer(pages, { opcode: IO.WRITE, lba, bytes: pages.length * 4096 }));
   }
 
+  /** The host's side of queues that were created in some other way. */
+  pair(about: { id: number; entries: number; submissions: bigint; completions: bigint }): QueuePair {
+    return new QueuePair(this, about);
+  }
+
   #pair(id: number, entries: number): QueuePair {
     const submissions = this.pages(Math.ceil((entries * 64) / 4096));
     const completions = this.pages(Math.ceil((entries * 16) / 4096));
