@@ -30,6 +30,12 @@ test('mixed --json prints one JSON document and nothing else', async () => {
   assert.ok(typeof document === 'object' && document !== null);
 });
 
+test('an argument that there is not is refused with the usage', async () => {
+  await assert.rejects(run('mixed', '--jsn'), /'--jsn'.*\nusage: npm start/s);
+  await assert.rejects(run('mixed', 'json'), /'json'.*\nusage: npm start/s);
+  await assert.rejects(run('five-mixes', '--jsn'), /'--jsn'.*usage: npm run five-mixes/s);
+});
+
 test('five-mixes finds no difference from Linux', async () => {
   assert.match(lastLine(await run('five-mixes')), /^7 combinations, 0 differences from Linux$/);
 });

@@ -2,7 +2,6 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { PinionError } from '@pinion/core';
 import { createRegistry, Host, loadDescription } from '@pinion/vm';
 import { compareBackends, differencesIn } from './comparison.js';
 import { printComparison } from './comparison-table.js';
@@ -41,14 +40,25 @@ async function compare(json: boolean): Promise<boolean> {
 
 const USAGE = 'usage: npm run five-mixes -- [--backend type1|spapr-tce] [--json]';
 
+/** What is wrong with the arguments: exit status 2. */
+class Misuse extends Error {}
+
+function readArguments() {
+  try {
+    return parseArgs({
+      options: { backend: { type: 'string', default: 'type1' }, json: { type: 'boolean', default: false } },
+    }).values;
+  } catch (cause) {
+    throw new Misuse(cause instanceof Error ? cause.message : String(cause), { cause });
+  }
+}
+
 /** @returns whether everything is as in Linux. */
 async function run(): Promise<boolean> {
-  const options = { backend: { type: 'string', default: 'type1' }, json: { type: 'boolean', default: false } } as const;
-  const { backend, json } = parseArgs({ options }).values;
+  const { backend, json } = readArguments();
   if (backend === 'type1') return main(json);
   if (backend === 'spapr-tce') return compare(json);
-  process.stderr.write(`there is no backend '${backend}'; ${USAGE}\n`);
-  return false;
+  throw new Misuse(`there is no backend '${backend}'`);
 }
 
 // Timers of the library keep no process alive, so the example does it as long as it runs.
@@ -56,8 +66,9 @@ const alive = setInterval(() => {}, 60_000);
 try {
   if (!(await run())) process.exitCode = 1;
 } catch (cause) {
-  process.stderr.write(`${cause instanceof PinionError ? cause.toString() : String(cause)}\n`);
-  process.exitCode = 1;
+  const message = cause instanceof Misuse ? `${cause.message}; ${USAGE}` : String(cause);
+  process.stderr.write(`${message}\n`);
+  process.exitCode = cause instanceof Misuse ? 2 : 1;
 } finally {
   clearInterval(alive);
 }

@@ -1,5 +1,6 @@
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { PinionError } from '@pinion/core';
 import { createRegistry, EmbeddedVm, Host, loadDescription } from '@pinion/vm';
 import { makeImages } from './images.js';
@@ -32,16 +33,27 @@ async function main(json: boolean): Promise<boolean> {
   }
 }
 
-// Timers of the library keep no process alive, so the example does it as long as the VM runs.
-const alive = setInterval(() => {}, 60_000);
-const json = process.argv.includes('--json');
+/** Whether the result is wanted as JSON. @throws TypeError naming an argument that there is not. */
+const jsonWanted = (): boolean => parseArgs({ options: { json: { type: 'boolean', default: false } } }).values.json;
+
+async function run(json: boolean): Promise<void> {
+  // Timers of the library keep no process alive, so the example does it as long as the VM runs.
+  const alive = setInterval(() => {}, 60_000);
+  try {
+    if (!(await main(json))) process.exitCode = 1;
+  } catch (cause) {
+    const error = cause instanceof PinionError ? cause.toString() : String(cause);
+    if (json) process.stdout.write(`${JSON.stringify({ ok: false, error }, null, 2)}\n`);
+    else process.stderr.write(`${error}\n`);
+    process.exitCode = 1;
+  } finally {
+    clearInterval(alive);
+  }
+}
+
 try {
-  if (!(await main(json))) process.exitCode = 1;
+  await run(jsonWanted());
 } catch (cause) {
-  const error = cause instanceof PinionError ? cause.toString() : String(cause);
-  if (json) process.stdout.write(`${JSON.stringify({ ok: false, error }, null, 2)}\n`);
-  else process.stderr.write(`${error}\n`);
-  process.exitCode = 1;
-} finally {
-  clearInterval(alive);
+  process.stderr.write(`${cause instanceof Error ? cause.message : String(cause)}\nusage: npm start [-- --json]\n`);
+  process.exitCode = 2;
 }
