@@ -1,6 +1,7 @@
 import type { Clock } from '@pinion/core';
 import type { Fd } from '@pinion/sys';
 import { HEADER_FLAG } from './commands.js';
+import { discard } from './discard.js';
 import { refused, vfioUserErrors } from './errors.js';
 import { encodeMessage, isError, type Message } from './message.js';
 
@@ -68,7 +69,7 @@ export class Calls {
   /** A reply came. @returns false for one that nobody asked for: the peer is broken. */
   settle(reply: Message): boolean {
     if (this.#abandoned.delete(reply.id)) {
-      for (const fd of reply.fds) fd.close();
+      discard(reply.fds);
       return true;
     }
     const pending = this.#pending.get(reply.id);
@@ -76,7 +77,7 @@ export class Calls {
     this.#pending.delete(reply.id);
     pending.cancelTimer();
     if (isError(reply)) {
-      for (const fd of reply.fds) fd.close();
+      discard(reply.fds);
       pending.reject(refused(reply.command, reply.error));
     } else pending.resolve(reply);
     return true;

@@ -57,6 +57,7 @@ export class ClientMemory implements AddressSpace {
   exit(): void {
     this.#alive = false;
     for (const piece of [...this.#own]) this.remove(piece);
+    this.#pages.letGo();
   }
 
   grab(): void {

@@ -1,5 +1,6 @@
 import { asPfn, type HostMemory, hex, PAGE_SIZE, type PageClass, type Pfn } from '@pinion/core';
 import { Mapping, type MemoryWindow } from '@pinion/sys';
+import { discard } from './discard.js';
 
 /** The first frame number given out, so that a forgotten translation (iova frame used as host frame) hits nothing. */
 const FIRST_FRAME = 0x10_0000;
@@ -21,6 +22,7 @@ export interface Piece {
 export class ClientPages implements HostMemory {
   /** Ascending: numbers only grow. */
   readonly #pieces: Piece[] = [];
+  readonly #leaving: MemoryWindow[] = [];
   #next = FIRST_FRAME;
 
   /** Pieces that are there: one per mapping of a client. */
@@ -45,7 +47,15 @@ export class ClientPages implements HostMemory {
     const index = this.#indexOf(piece.first);
     if (this.#pieces[index] !== piece) return;
     this.#pieces.splice(index, 1);
-    piece.memory?.close();
+    if (piece.memory !== undefined) this.#leaving.push(piece.memory);
+    this.letGo();
+  }
+
+  /** Memory that the system would not unmap (ENOMEM) is tried again, here and with every piece that goes. */
+  letGo(): void {
+    const leaving = this.#leaving.splice(0);
+    discard(leaving);
+    this.#leaving.push(...leaving.filter((memory) => memory.open));
   }
 
   find(frame: number): Piece | undefined {

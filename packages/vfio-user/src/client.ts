@@ -1,7 +1,8 @@
 import { type Clock, type Log, PROT_RW, type Prot, silentLog, systemClock } from '@pinion/core';
-import { closeAll, type Fd } from '@pinion/sys';
+import type { Fd } from '@pinion/sys';
 import { Calls } from './calls.js';
 import { COMMAND, commandName, DEVICE_FLAG, DMA_UNMAP_FLAG, HEADER_FLAG } from './commands.js';
+import { discard } from './discard.js';
 import { decodeDmaAccess, encodeDmaAccess, encodeDmaMap, encodeDmaUnmap } from './dma-messages.js';
 import { vfioUserErrors } from './errors.js';
 import { decodeFeature, encodeFeature, type FeatureMessage } from './feature-messages.js';
@@ -96,7 +97,7 @@ export class Client {
     this.#capabilities = { ...OURS, ...twinSocket, ...options.capabilities };
     this.#outbox = new Outbox(transport);
     this.#calls = new Calls({ clock, limit, send: (bytes, fds) => this.#outbox.now(bytes, fds) });
-    this.#framer = new Framer(this.#capabilities.maxDataXferSize + MESSAGE_OVERHEAD, closeAll);
+    this.#framer = new Framer<Fd>(this.#capabilities.maxDataXferSize + MESSAGE_OVERHEAD, discard);
     let ended = (_cause: unknown): void => {};
     this.done = new Promise((resolve) => {
       ended = resolve;
@@ -137,12 +138,12 @@ export class Client {
     let reply = await this.call(COMMAND.DEVICE_GET_REGION_INFO, encodeRegionInfoRequest(index, REGION_INFO.size));
     let info = this.#read(reply, decodeRegionInfo);
     if (info.argsz > reply.payload.length) {
-      closeAll(reply.fds);
+      discard(reply.fds);
       reply = await this.call(COMMAND.DEVICE_GET_REGION_INFO, encodeRegionInfoRequest(index, info.argsz));
       info = this.#read(reply, decodeRegionInfo);
     }
     const [fd, ...more] = reply.fds;
-    closeAll(more);
+    discard(more);
     return { info, fd };
   }
 
@@ -245,7 +246,7 @@ export class Client {
     const { major, minor, capabilities } = this.#read(reply, decodeVersion);
     if (major !== PROTOCOL.major || minor > PROTOCOL.minor) {
       const problem = `the server answered ${major}.${minor} to ${PROTOCOL.major}.${PROTOCOL.minor}`;
-      closeAll(reply.fds);
+      discard(reply.fds);
       throw vfioUserErrors.BAD_VERSION({ problem });
     }
     this.#server = capabilities;
@@ -255,7 +256,7 @@ export class Client {
   #takeTwin({ twinSocket }: Capabilities, fds: readonly Fd[]): void {
     const wanted = this.#capabilities.twinSocket?.supported === true && twinSocket?.supported === true;
     const fd = wanted ? fds[twinSocket.fdIndex ?? 0] : undefined;
-    closeAll(fds.filter((other) => other !== fd));
+    discard(fds.filter((other) => other !== fd));
     if (!wanted) return;
     if (fd === undefined) throw vfioUserErrors.BAD_VERSION({ problem: 'a twin socket that is not there' });
     try {
@@ -272,7 +273,7 @@ export class Client {
   #onTwin(message: Message): void {
     if (!isReply(message)) void this.#serve(message, this.#twin?.outbox);
     else {
-      closeAll(message.fds);
+      discard(message.fds);
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: 'a reply of the server on the twin socket' }));
     }
   }
@@ -280,7 +281,7 @@ export class Client {
   /** The payload of a reply that brings no descriptors. */
   async #payload(command: number, payload: Uint8Array, fds: readonly Fd[] = []): Promise<Uint8Array> {
     const reply = await this.call(command, payload, fds);
-    closeAll(reply.fds);
+    discard(reply.fds);
     return reply.payload;
   }
 
@@ -289,7 +290,7 @@ export class Client {
     try {
       return decode(reply.payload);
     } catch (cause) {
-      closeAll(reply.fds);
+      discard(reply.fds);
       throw cause;
     }
   }
@@ -309,18 +310,18 @@ export class Client {
 
   #arrived(message: Message): void {
     if (!this.#open) {
-      closeAll(message.fds);
+      discard(message.fds);
     } else if (!isReply(message)) {
       void this.#serve(message);
     } else if (!this.#calls.settle(message)) {
-      closeAll(message.fds);
+      discard(message.fds);
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: `a reply to no ${commandName(message.command)} of ours` }));
     }
   }
 
   /** A command of the server's. Never rejects. */
   async #serve(message: Message, outbox: Outbox = this.#outbox): Promise<void> {
-    closeAll(message.fds);
+    discard(message.fds);
     const { id, command } = message;
     const answer = (flags: number, error: number, payload: Uint8Array): void => {
       if (this.#open && wantsReply(message)) outbox.now(encodeMessage({ id, command, flags, error, payload }));

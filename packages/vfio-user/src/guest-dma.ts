@@ -1,6 +1,7 @@
 import { PROT_READ, PROT_WRITE } from '@pinion/core';
 import type { Calls } from './calls.js';
 import { COMMAND } from './commands.js';
+import { discard } from './discard.js';
 import { decodeDmaAccess, encodeDmaAccess } from './dma-messages.js';
 import type { DmaEntry, DmaSpace, Owner } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
@@ -113,7 +114,7 @@ export class GuestDma implements GuestMemory {
   }
 
   #decode(reply: Message, carries: boolean): ReturnType<typeof decodeDmaAccess> {
-    for (const fd of reply.fds) fd.close();
+    discard(reply.fds);
     return decodeDmaAccess(reply.command, reply.payload, carries, this.maxBytes);
   }
 }

@@ -1,6 +1,7 @@
 import type { IrqInfo } from '@pinion/core';
-import { closeAll, EventFd, type Fd, type Watch } from '@pinion/sys';
+import { EventFd, type Fd, SysError, type Watch } from '@pinion/sys';
 import { IRQ_FLAG, PCI_IRQ } from './commands.js';
+import { discard } from './discard.js';
 import { vfioUserErrors } from './errors.js';
 import type { IrqRequest } from './irq-messages.js';
 
@@ -143,18 +144,33 @@ export class IrqTable {
 
   #connectKnobs(index: Index, request: IrqRequest, events: readonly EventFd[]): void {
     const { action, start, count } = request;
+    const knobs = this.#knobs(request, events);
     for (let n = 0; n < count; n += 1) {
       const key = `${action} ${start + n}`;
       closeKnob(index.knobs.get(key));
       index.knobs.delete(key);
-      const event = events[n];
-      if (event !== undefined) index.knobs.set(key, this.#knob(event, request, start + n));
+      const knob = knobs[n];
+      if (knob !== undefined) index.knobs.set(key, knob);
+    }
+  }
+
+  /** All of them or none. */
+  #knobs(request: IrqRequest, events: readonly EventFd[]): readonly Knob[] {
+    const knobs: Knob[] = [];
+    try {
+      events.forEach((event, n) => {
+        knobs.push(this.#knob(event, request, request.start + n));
+      });
+      return knobs;
+    } catch (cause) {
+      for (const { watch } of knobs) watch.stop();
+      throw cause;
     }
   }
 
   #knob(event: EventFd, { index, action }: IrqRequest, vector: number): Knob {
     const turn = (): void => {
-      if (event.drain() === 0n) return;
+      if (!wasSignalled(event)) return;
       if (action === 'unmask') this.#unmask(index, vector);
       else {
         const found = this.#indices[index]?.vectors[vector];
@@ -175,13 +191,13 @@ function connect(index: Index, { start, count }: IrqRequest, events: readonly Ev
   for (let n = 0; n < count; n += 1) {
     const vector = index.vectors[start + n];
     if (vector === undefined) continue;
-    vector.line?.close();
+    if (vector.line !== undefined) discard([vector.line]);
     vector.line = events[n];
   }
 }
 
 function disable(index: Index): void {
-  closeAll(index.vectors.flatMap(({ line }) => (line === undefined ? [] : [line.fd])));
+  discard(index.vectors.flatMap(({ line }) => (line === undefined ? [] : [line.fd])));
   for (const vector of index.vectors) {
     vector.line = undefined;
     vector.masked = false;
@@ -192,6 +208,17 @@ function disable(index: Index): void {
 }
 
 function closeKnob(knob: Knob | undefined): void {
-  knob?.watch.stop();
-  knob?.event.close();
+  if (knob === undefined) return;
+  knob.watch.stop();
+  discard([knob.event]);
+}
+
+/** Takes the signals of an eventfd. A descriptor that cannot be read says nothing. */
+function wasSignalled(event: EventFd): boolean {
+  try {
+    return event.drain() > 0n;
+  } catch (failure) {
+    if (failure instanceof SysError) return false;
+    throw failure;
+  }
 }

@@ -1,6 +1,7 @@
 import { type Clock, systemClock } from '@pinion/core';
-import { closeAll, type Fd } from '@pinion/sys';
+import type { Fd } from '@pinion/sys';
 import { HEADER_FLAG } from './commands.js';
+import { discard } from './discard.js';
 import { Framer, MESSAGE_OVERHEAD } from './framer.js';
 import { encodeMessage, isReply, type Message, wantsReply } from './message.js';
 import { type Direction, type Fault, type FaultRule, FaultRules } from './proxy-rules.js';
@@ -68,7 +69,7 @@ export class MessageProxy {
       direction,
       from,
       to,
-      framer: new Framer(maxBytes + MESSAGE_OVERHEAD, closeAll),
+      framer: new Framer<Fd>(maxBytes + MESSAGE_OVERHEAD, discard),
       held: [],
       delayed: false,
       paused: false,
@@ -106,7 +107,7 @@ export class MessageProxy {
   }
 
   #arrived(lane: Lane, message: Message): void {
-    if (!this.#open) closeAll(message.fds);
+    if (!this.#open) discard(message.fds);
     else if (lane.delayed) lane.held.push(message);
     else this.#judge(lane, message);
   }
@@ -119,7 +120,7 @@ export class MessageProxy {
     else {
       if (fault === undefined) this.#pass(lane, encodeMessage(message), message.fds);
       else this.#break(lane, message, fault);
-      closeAll(message.fds);
+      discard(message.fds);
     }
   }
 
@@ -157,7 +158,7 @@ export class MessageProxy {
       const [first, ...rest] = lane.held.splice(0);
       if (first !== undefined) {
         this.#pass(lane, encodeMessage(first), first.fds);
-        closeAll(first.fds);
+        discard(first.fds);
       }
       for (const each of rest) this.#arrived(lane, each);
     });
@@ -187,7 +188,7 @@ export class MessageProxy {
     for (const cancel of this.#timers) cancel();
     for (const { from, framer, held } of this.#lanes) {
       framer.close();
-      for (const { fds } of held.splice(0)) closeAll(fds);
+      for (const { fds } of held.splice(0)) discard(fds);
       from.close();
     }
     this.#ended(cause);

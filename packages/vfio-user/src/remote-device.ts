@@ -1,7 +1,8 @@
 import type { IrqInfo, IrqSink } from '@pinion/core';
-import { closeAll, EventFd, type Fd, type Sys, type Watch } from '@pinion/sys';
+import { EventFd, type Fd, type Sys, type Watch } from '@pinion/sys';
 import type { Client } from './client.js';
 import { IRQ_FLAG, REGION_FLAG } from './commands.js';
+import { discard } from './discard.js';
 import type { ServedDevice, ServedRegion } from './served-device.js';
 
 /** Counts that a server may claim; QEMU believes no more. */
@@ -66,7 +67,7 @@ export class RemoteDevice implements ServedDevice {
       }
       return new RemoteDevice({ client, sys, name, regions, irqs, pci, resettable });
     } catch (cause) {
-      closeAll(regions.flatMap(({ mapping }) => (mapping === undefined ? [] : [mapping.fd])));
+      discard(regions.flatMap(({ mapping }) => (mapping === undefined ? [] : [mapping.fd])));
       throw cause;
     }
   }
@@ -118,7 +119,7 @@ export class RemoteDevice implements ServedDevice {
   /** Lets go of eventfds and of the files of regions. The connection stays. */
   close(): void {
     this.#closeLines();
-    closeAll(this.#files);
+    discard(this.#files);
   }
 
   #line(index: number, vector: number, sink: IrqSink): EventFd {

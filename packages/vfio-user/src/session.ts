@@ -1,7 +1,8 @@
 import { type Clock, type Log, PinionError } from '@pinion/core';
-import { closeAll, type Fd, type Sys, SysError } from '@pinion/sys';
+import { type Fd, type Sys, SysError } from '@pinion/sys';
 import { Calls } from './calls.js';
 import { COMMAND, commandName, HEADER_FLAG } from './commands.js';
+import { discard } from './discard.js';
 import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import { Framer, MESSAGE_OVERHEAD } from './framer.js';
@@ -65,7 +66,7 @@ export class Session {
   readonly #space: DmaSpace;
   readonly #transport: Transport;
   readonly #options: SessionOptions;
-  readonly #framer = new Framer(OURS.maxDataXferSize + MESSAGE_OVERHEAD, closeAll);
+  readonly #framer = new Framer<Fd>(OURS.maxDataXferSize + MESSAGE_OVERHEAD, discard);
   readonly #outbox: Outbox;
   #twin: TwinSocket | undefined;
   readonly #calls: Calls;
@@ -113,12 +114,21 @@ export class Session {
 
   /** Begins to serve. */
   start(): void {
-    this.#device.setIrqSink((index, vector) => void this.irqs.raise(index, vector));
+    this.#device.setIrqSink((index, vector) => this.#raise(index, vector));
     this.#transport.start({
       received: (bytes, fds) => this.#received(bytes, fds),
       drained: () => this.#pump(),
       closed: (cause) => this.#end(cause),
     });
+  }
+
+  /** A signal that cannot be given is no failure of the device that raises it. */
+  #raise(index: number, vector: number): void {
+    try {
+      this.irqs.raise(index, vector);
+    } catch (failure) {
+      this.#options.log.warn(`${this.#device.name}: interrupt ${index}.${vector} could not be signalled`, failure);
+    }
   }
 
   /** Ends the connection from this side. */
@@ -139,10 +149,10 @@ export class Session {
 
   #arrived(message: Message): void {
     if (this.#over) {
-      closeAll(message.fds);
+      discard(message.fds);
     } else if (isReply(message)) {
       if (this.#calls.settle(message)) return;
-      closeAll(message.fds);
+      discard(message.fds);
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: `a reply to no ${commandName(message.command)} of ours` }));
     } else {
       this.#queue.push(message);
@@ -272,18 +282,18 @@ export class Session {
   #onTwin(message: Message): void {
     if (isReply(message)) this.#arrived(message);
     else {
-      closeAll(message.fds);
+      discard(message.fds);
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: 'a command of the client on the twin socket' }));
     }
   }
 
   #succeeded(message: Message, reply: Reply): void {
-    if (message.command !== COMMAND.DEVICE_SET_IRQS) closeAll(message.fds); // SET_IRQS has made them its own
+    if (message.command !== COMMAND.DEVICE_SET_IRQS) discard(message.fds); // SET_IRQS has made them its own
     this.#answer(message, { flags: HEADER_FLAG.REPLY, error: 0 }, reply);
   }
 
   #failed(message: Message, failure: unknown): void {
-    closeAll(message.fds);
+    discard(message.fds);
     const { log } = this.#options;
     const text = failure instanceof PinionError || failure instanceof SysError ? failure.toString() : String(failure);
     log.warn(`${this.#device.name}: ${commandName(message.command)} failed: ${text}`, failure);
@@ -306,7 +316,7 @@ export class Session {
     if (!this.#over && wantsReply(message)) {
       this.#outbox.add(encodeMessage({ id, command, flags, error, payload }), fds);
     }
-    if (given) closeAll(fds);
+    if (given) discard(fds);
   }
 
   #end(cause?: unknown): void {
@@ -314,7 +324,7 @@ export class Session {
     this.#over = true;
     if (cause !== undefined) this.#options.log.warn(`${this.#device.name}: the connection ended`, cause);
     this.#framer.close();
-    for (const { fds } of this.#queue) closeAll(fds);
+    for (const { fds } of this.#queue) discard(fds);
     this.#queue = [];
     this.#transport.close();
     this.#twin?.close();

@@ -1,4 +1,5 @@
-import { closeAll, type Fd, FdInbox, MAX_MESSAGE_FDS, type UnixSocket, type Watch, WOULD_BLOCK } from '@pinion/sys';
+import { type Fd, FdInbox, MAX_MESSAGE_FDS, type UnixSocket, type Watch, WOULD_BLOCK } from '@pinion/sys';
+import { discard } from './discard.js';
 import { vfioUserErrors } from './errors.js';
 import type { Receiver, Transport } from './transport.js';
 
@@ -39,10 +40,9 @@ export class SocketTransport implements Transport {
     if (!this.#open) return;
     const taken = this.#unsent.length > 0 ? 0 : this.#trySend(bytes, fds);
     if (taken === bytes.length || !this.#open) return;
-    this.#unsent.push({
-      bytes: bytes.subarray(taken),
-      fds: taken > 0 ? [] : fds.map((fd) => fd.duplicate()),
-    });
+    const kept = taken > 0 ? [] : this.#keep(fds);
+    if (kept === undefined) return;
+    this.#unsent.push({ bytes: bytes.subarray(taken), fds: kept });
     this.#waiting += bytes.length - taken;
     this.#rewatch();
   }
@@ -62,11 +62,10 @@ export class SocketTransport implements Transport {
     this.#open = false;
     this.#watch?.stop();
     this.#watch = undefined;
-    closeAll(this.#unsent.flatMap(({ fds }) => fds));
+    discard(this.#unsent.flatMap(({ fds }) => fds));
     this.#unsent = [];
     this.#waiting = 0;
-    this.#inbox.close();
-    this.#socket.close();
+    discard([this.#inbox, this.#socket]);
   }
 
   /** One watch says both: a descriptor can be watched once. */
@@ -77,7 +76,11 @@ export class SocketTransport implements Transport {
     const interest = { readable: !this.#paused, writable: this.#unsent.length > 0 };
     if (!interest.readable && !interest.writable) return;
     const { fd } = this.#socket;
-    this.#watch = fd.sys.watch(fd.number, interest, () => this.#ready());
+    try {
+      this.#watch = fd.sys.watch(fd.number, interest, () => this.#ready());
+    } catch (cause) {
+      this.#end(cause);
+    }
   }
 
   #ready(): void {
@@ -89,7 +92,7 @@ export class SocketTransport implements Transport {
     for (let next = this.#unsent[0]; next !== undefined; next = this.#unsent[0]) {
       const taken = this.#trySend(next.bytes, next.fds);
       if (!this.#open) return;
-      if (taken > 0) closeAll(next.fds);
+      if (taken > 0) discard(next.fds);
       this.#waiting -= taken;
       if (taken < next.bytes.length) {
         if (taken > 0) this.#unsent[0] = { bytes: next.bytes.subarray(taken), fds: [] };
@@ -99,6 +102,19 @@ export class SocketTransport implements Transport {
     }
     this.#rewatch();
     this.#receiver?.drained();
+  }
+
+  /** Descriptors of our own for what must wait; undefined if there can be none: then the connection is over. */
+  #keep(fds: readonly Fd[]): readonly Fd[] | undefined {
+    const kept: Fd[] = [];
+    try {
+      for (const fd of fds) kept.push(fd.duplicate());
+      return kept;
+    } catch (cause) {
+      discard(kept);
+      this.#end(cause);
+      return undefined;
+    }
   }
 
   /** @returns bytes that have gone: 0 when the socket is full. */

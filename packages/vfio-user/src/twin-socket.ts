@@ -1,4 +1,5 @@
-import { closeAll, Fd, type Sys, UnixSocket } from '@pinion/sys';
+import { Fd, type Sys, UnixSocket } from '@pinion/sys';
+import { discard } from './discard.js';
 import { Framer, MESSAGE_OVERHEAD } from './framer.js';
 import type { Message } from './message.js';
 import { Outbox } from './outbox.js';
@@ -21,7 +22,7 @@ const MAX_BYTES = 1 << 20;
 export class TwinSocket {
   readonly outbox: Outbox;
   readonly #transport: Transport;
-  readonly #framer = new Framer(MAX_BYTES + MESSAGE_OVERHEAD, closeAll);
+  readonly #framer = new Framer<Fd>(MAX_BYTES + MESSAGE_OVERHEAD, discard);
   #open = true;
 
   private constructor(transport: Transport, receiver: TwinReceiver) {
@@ -62,6 +63,6 @@ export class TwinSocket {
 
   #deliver(message: Message, receiver: TwinReceiver): void {
     if (this.#open) receiver.message(message);
-    else closeAll(message.fds);
+    else discard(message.fds);
   }
 }
