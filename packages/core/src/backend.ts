@@ -56,6 +56,7 @@ export interface UnmapRequest {
   readonly bitmap?: DirtyBitmap;
 }
 
+/** What an unmap did. Source: struct vfio_iommu_type1_dma_unmap, `size` on return. */
 export interface UnmapResult {
   /** Bytes that are really gone. */
   readonly size: bigint;
@@ -155,6 +156,7 @@ export interface IommuBackend {
   readonly stats: BackendStats;
 }
 
+/** Counters of one backend instance, for people and tests: mappings, bytes, pages. */
 export interface BackendStats {
   readonly mappings: number;
   /** Bytes of all mappings. */

@@ -33,6 +33,7 @@ export const ERRNO = {
   ECANCELED: 125,
 } as const;
 
+/** The name of an errno that this project can answer. */
 export type Errno = keyof typeof ERRNO;
 
 /**
@@ -65,6 +66,7 @@ type Row = readonly [errno: Errno, message: (details: never) => string];
 type Factory<R extends Row> = R[1] extends (details: infer D) => string
   ? (details: D, cause?: unknown) => PinionError
   : never;
+/** What `catalogue` makes: one factory of errors per row, under the row’s short name. */
 export type Catalogue<Rows extends Record<string, Row>> = { readonly [Name in keyof Rows]: Factory<Rows[Name]> };
 
 /**

@@ -2,7 +2,9 @@
 
 /** What a device may do with a page: IOMMU_READ, IOMMU_WRITE. Both are from the device's point of view. */
 export const PROT_READ = 1;
+/** The device may write the page. */
 export const PROT_WRITE = 2;
+/** The device may read and write the page. */
 export const PROT_RW = 3;
 /** Bits of PROT_READ and PROT_WRITE. */
 export type Prot = number;

@@ -7,6 +7,7 @@ import { GroupFile } from './group-file.js';
 import type { IommuGroup } from './iommu-domain.js';
 import type { Task } from './memory.js';
 
+/** What a group is told about itself when it is added; nothing of it changes. */
 export interface GroupAbout {
   readonly id: number;
   readonly name: string;

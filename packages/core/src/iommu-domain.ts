@@ -4,6 +4,7 @@ import type { FrameRange, IovaFrame, Pfn } from './units.js';
 /** Why a part of the IOVA space cannot be mapped. Source: enum iommu_resv_type; DIRECT_RELAXABLE may be ignored by VFIO. */
 export type ReservedKind = 'direct' | 'direct-relaxable' | 'reserved' | 'msi' | 'sw-msi';
 
+/** A closed range of IOVA frames that cannot be mapped, and why. Source: struct iommu_resv_region. */
 export interface ReservedRegion {
   readonly range: FrameRange;
   readonly kind: ReservedKind;

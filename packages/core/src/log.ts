@@ -4,4 +4,5 @@ export interface Log {
   warn(message: string, cause?: unknown): void;
 }
 
+/** Says nothing. */
 export const silentLog: Log = Object.freeze({ info: () => {}, warn: () => {} });

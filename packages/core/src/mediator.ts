@@ -27,6 +27,7 @@ import {
 } from './tokens.js';
 import type { DeviceOps, VendorDriver } from './vendor-driver.js';
 
+/** What a mediator needs from whoever composes it. Only `memory` has no default. */
 export interface MediatorOptions {
   /** The pages that addresses lead to. */
   readonly memory: HostMemory;

@@ -18,14 +18,19 @@ export { Token };
 /** A typedi container, called scope because container is a VFIO word here. */
 export type Scope = ContainerInstance;
 
+/** The bus of facts: one per mediator. */
 export const BUS: Token<MediatorBus> = new Token('pinion.bus');
+/** Where diagnostics go. */
 export const LOG: Token<Log> = new Token('pinion.log');
+/** Time, for watchdogs and repeated requests. */
 export const CLOCK: Token<Clock> = new Token('pinion.clock');
+/** The pages that addresses lead to. */
 export const HOST_MEMORY: Token<HostMemory> = new Token('pinion.host-memory');
 /** Registered backends, in order of registration. */
 export const BACKENDS: Token<IommuBackendDriver[]> = new Token('pinion.backends');
 /** Registered vendor drivers by name. */
 export const VENDOR_DRIVERS: Token<Map<string, VendorDriver>> = new Token('pinion.vendor-drivers');
+/** Registered hypervisors by name. */
 export const HYPERVISORS: Token<Map<string, Hypervisor>> = new Token('pinion.hypervisors');
 
 let scopes = 0;

@@ -67,8 +67,10 @@ export const frameRange = <F extends number>(first: F, count: number): FrameRang
 });
 /** Number of frames in a range. */
 export const frameCount = (range: FrameRange<number>): number => range.last - range.first + 1;
+/** Whether a frame is in a range; both ends belong to it. */
 export const rangeHolds = (range: FrameRange<number>, frame: number): boolean =>
   range.first <= frame && frame <= range.last;
+/** Whether two ranges have a frame in common; both ends belong to each. */
 export const rangesOverlap = (a: FrameRange<number>, b: FrameRange<number>): boolean =>
   a.first <= b.last && b.first <= a.last;
 

@@ -68,6 +68,7 @@ export interface DeviceContext {
   readonly log: Log;
 }
 
+/** What a device of a driver with `pins: true` is made with: the only way to the pin API. */
 export interface PinningDeviceContext extends DeviceContext {
   readonly pins: PinApi;
 }

@@ -152,7 +152,7 @@ export class FakePins implements PinApi {
 
   unpin(first: IovaFrame, count: number): void {
     this.unpinCalls += 1;
-    for (let frame = first as number; frame < first + count; frame++) {
+    for (let frame: number = first; frame < first + count; frame++) {
       const refs = this.#pinned[frame] ?? 0;
       assert.ok(refs > 0, `frame ${frame} is not pinned`);
       this.#pinned[frame] = refs - 1;
@@ -170,7 +170,7 @@ export class FakePins implements PinApi {
 
   /** The mapping is gone: nothing may be pinned in it any more, and its pages belong to somebody else. */
   giveUp(range: FrameRange): void {
-    for (let gfn = range.first as number; gfn <= range.last; gfn++) {
+    for (let gfn: number = range.first; gfn <= range.last; gfn++) {
       const host = this.#hosts[gfn] ?? -1;
       if (host < 0) continue;
       assert.equal(this.#pinned[gfn], 0, `guest frame ${gfn} is still pinned after dmaUnmap`);

@@ -2,6 +2,7 @@ import { type IovaFrame, type Log, silentLog } from '@pinion/core';
 import { iommuErrors } from './errors.js';
 import type { IovaAllocator } from './iova-allocator.js';
 
+/** Where IOVAs for a device may lie, in frames. */
 export interface DeviceIovasOptions {
   /** The highest frame the device can address: its DMA mask in frames, e.g. 0xfffff for 32 bits. */
   readonly limit: number;

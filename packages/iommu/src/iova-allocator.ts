@@ -26,6 +26,7 @@ export interface IovaQuirks {
   readonly cacheBoundWraps?: boolean;
 }
 
+/** The space an allocator hands out, in frames of `granule` bytes. Source: init_iova_domain(). */
 export interface IovaAllocatorOptions {
   /** Nothing is allocated below this frame. Default 1: address 0 looks like a failure to drivers. */
   readonly start?: number;

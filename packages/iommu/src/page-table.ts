@@ -31,6 +31,7 @@ export interface TableMapping {
   readonly prot: Prot;
 }
 
+/** The form of a page table. Source: struct io_pgtable_cfg. */
 export interface PageTableOptions {
   /** 1..5 levels of 512 entries: 21, 30, 39, 48, 57 bits of address. */
   readonly levels: number;

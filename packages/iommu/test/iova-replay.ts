@@ -96,6 +96,7 @@ class ReplayClock implements Clock {
 
 /** Frames of runs [first, step, count] in order. */
 const expand = (runs: unknown): string[] =>
+  // why: the format says so; a recording that breaks it makes the replay fail
   (runs as [string, number, number][]).flatMap(
     (
       [first, step, count], // why: shape fixed by the format description

@@ -10,6 +10,7 @@ export { AdaptivePinTable, FlatPinTable, RadixPinTable, SegmentedPinTable, TreeP
 
 /** `tree`: ordered; `radix`: page table rooted in the mapping; `flat`: array per region; `adaptive`: what pays at each density. */
 export const PIN_TABLE_KINDS = ['tree', 'radix', 'flat', 'adaptive'] as const;
+/** The name of one of the interchangeable tables. */
 export type PinTableKind = (typeof PIN_TABLE_KINDS)[number];
 
 /** The kind that the benchmark shows best over all densities: `npm run bench pin-table`. */

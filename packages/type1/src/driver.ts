@@ -13,6 +13,7 @@ import { type1Errors } from './errors.js';
 import { type Profile, type Quirk, quirksOf } from './quirks.js';
 import { DEFAULT_PARAMETERS, type Type1Parameters, Type1State } from './state.js';
 
+/** How a type1 backend behaves; every field has a default. */
 export interface Type1Options {
   /** Whose answers to give; `fixed` (default): Linux 6.12's without its mistakes. */
   readonly profile?: Profile;

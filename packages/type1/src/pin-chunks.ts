@@ -1,6 +1,7 @@
 /** The leaves of the adaptive table: 512-page chunks that hold enough pins to deserve a slot per page. */
 import { PinLeaf } from './pin-leaf.js';
 
+/** A chunk is 2^9 pages (2 MiB): the span of one leaf of an I/O page table. */
 export const CHUNK_BITS = 9;
 export const CHUNK_PAGES = 1 << CHUNK_BITS;
 export const CHUNK_MASK = CHUNK_PAGES - 1;
