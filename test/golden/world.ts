@@ -74,7 +74,7 @@ export class World {
     const os = new SimulatedOs({ readOnlyUntouched: zeroPage ? 'zero-page' : 'allocate', poison: false });
     const iommu = createSoftwareIommu({
       memory: os.host,
-      addressWidth: Number(/aw-bits=(\d+)/.exec(scenario.env.iommu)?.[1] ?? 39),
+      addressWidth: Number(/aw-bits=(\d+)/.exec(scenario.env.iommu ?? '')?.[1] ?? 39),
       coherent: false,
       beyondWidth: options.profile === 'linux-7.3' ? 'ERANGE' : 'EFAULT',
     });
