@@ -10,21 +10,18 @@ import {
   senseBytes,
   storeBytes,
 } from './control-unit.js';
+import { Check, EckdPosition, type Head, reject, TRACK_SENSE } from './eckd-position.js';
 import {
   ECKD_COMMAND as CMD,
   decodeAddress,
-  decodeEckdExtent,
-  decodeEckdLocate,
   ECKD_EXTENT_SIZE,
   ECKD_LOCATE_SIZE,
   ECKD_OPERATION,
   ECKD_PERMISSION,
   ECKD_SENSE_ID,
-  type EckdExtent,
   eckdCharacteristics,
   MULTI_TRACK,
   MULTI_TRACK_COMMANDS,
-  ORIENTATION,
   PREFIX_EXTENT_AT,
   PREFIX_LOCATE_AT,
   PREFIX_SIZE,
@@ -43,41 +40,6 @@ const PATH_GROUP_PARAMETER = 12;
 const RESERVE_SENSE = 32;
 const IPL_RECORD = 1;
 
-/** Sense byte 1 of a 3390. */
-const TRACK_SENSE = { INVALID_FORMAT: 0x40, END_OF_CYLINDER: 0x20 } as const;
-
-/** Ends a command with a unit check and these sense bytes. */
-class Check extends Error {
-  readonly byte0: number;
-  readonly byte1: number;
-
-  constructor(byte0: number, byte1 = 0) {
-    super(`sense ${byte0.toString(16)} ${byte1.toString(16)}`);
-    this.byte0 = byte0;
-    this.byte1 = byte1;
-  }
-}
-
-const reject = (): Check => new Check(SENSE0.COMMAND_REJECT);
-
-/** How much of the current record has passed under the head. */
-type Passed = 'count' | 'key' | 'all';
-
-/** What a locate allows until `left` records are done. */
-interface Domain {
-  readonly operation: number;
-  left: number;
-}
-
-/** Where the head is: on a track, over its record `index` (-1: before R0). */
-interface Head extends TrackAddress {
-  records: readonly CkdRecord[];
-  index: number;
-  passed: Passed;
-  /** Index points that a search has met since it began. */
-  turns: number;
-}
-
 /**
  * A count-key-data disk (3390) on a volume. Programs orient themselves by seek and search loops or by define extent,
  * locate record and prefix, then read and write counts, keys and data; format writes make records. Data goes through a
@@ -92,16 +54,13 @@ export class EckdDisk implements ControlUnit {
   readonly name: string;
   readonly #volume: CkdVolume;
   readonly #log: Log;
-  #extent: EckdExtent | undefined;
-  #domain: Domain | undefined;
-  #head: Head | undefined;
-  #address: TrackAddress = { cylinder: 0, head: 0 };
-  #matched = false;
+  readonly #at: EckdPosition;
   #sense = NO_SENSE;
 
   constructor(volume: CkdVolume, options: { readonly log?: Log } = {}) {
     this.name = `eckd ${volume.name}`;
     this.#volume = volume;
+    this.#at = new EckdPosition(volume);
     this.#log = options.log ?? silentLog;
   }
 
@@ -112,14 +71,11 @@ export class EckdDisk implements ControlUnit {
   reset(): void {
     this.begin();
     this.#sense = NO_SENSE;
-    this.#address = { cylinder: 0, head: 0 };
+    this.#at.home();
   }
 
   begin(): void {
-    this.#extent = undefined;
-    this.#domain = undefined;
-    this.#head = undefined;
-    this.#matched = false;
+    this.#at.begin();
   }
 
   async execute(command: number, data: ChannelData): Promise<number> {
@@ -139,7 +95,7 @@ export class EckdDisk implements ControlUnit {
       return CHECKED;
     }
     this.#log.warn(`${this.name}: the image failed`, failure);
-    this.#head = undefined;
+    this.#at.head = undefined;
     const corrupt = failure instanceof PinionError && failure.name === 'CCW_BAD_TRACK';
     this.#sense = corrupt
       ? senseBytes(0, TRACK_SENSE.INVALID_FORMAT)
@@ -168,14 +124,14 @@ export class EckdDisk implements ControlUnit {
       case CMD.SET_SECTOR:
         return this.#taken(data, 1);
       case CMD.DEFINE_EXTENT:
-        return this.#defineExtent(fetchBytes(data, ECKD_EXTENT_SIZE));
+        return this.#at.defineExtent(fetchBytes(data, ECKD_EXTENT_SIZE));
       case CMD.LOCATE_RECORD:
       case CMD.LOCATE_RECORD_EXTENDED:
-        return this.#locate(fetchBytes(data, ECKD_LOCATE_SIZE));
+        return this.#at.locate(fetchBytes(data, ECKD_LOCATE_SIZE));
       case CMD.PREFIX:
         return this.#prefix(fetchBytes(data, PREFIX_SIZE));
       case CMD.RECALIBRATE:
-        return this.#seek({ cylinder: 0, head: 0 });
+        return this.#at.seek({ cylinder: 0, head: 0 });
       case CMD.SEEK:
       case CMD.SEEK_CYLINDER:
       case CMD.SEEK_HEAD:
@@ -246,146 +202,47 @@ export class EckdDisk implements ControlUnit {
     return sense;
   }
 
-  // --- extents and positions
-
-  #defineExtent(bytes: Uint8Array): number {
-    if (bytes.length < ECKD_EXTENT_SIZE || this.#extent !== undefined) throw reject();
-    const extent = decodeEckdExtent(bytes);
-    if (this.#number(extent.begin) > this.#number(extent.end) || !this.#exists(extent.end)) throw reject();
-    this.#extent = extent;
-    return DONE;
-  }
+  // --- positioning
 
   async #prefix(bytes: Uint8Array): Promise<number> {
     if (bytes.length < PREFIX_EXTENT_AT + ECKD_EXTENT_SIZE) throw reject();
     const [format = 0, validity = 0] = bytes;
     if (format > 1) throw reject();
     if ((validity & 0x80) !== 0)
-      this.#defineExtent(bytes.subarray(PREFIX_EXTENT_AT, PREFIX_EXTENT_AT + ECKD_EXTENT_SIZE));
-    return format === 1 ? this.#locate(bytes.subarray(PREFIX_LOCATE_AT)) : DONE;
-  }
-
-  async #locate(bytes: Uint8Array): Promise<number> {
-    if (bytes.length < ECKD_LOCATE_SIZE || this.#extent === undefined) throw reject();
-    const { orientation, operation, count, seek, search, record } = decodeEckdLocate(bytes);
-    if (count === 0) throw reject();
-    const known: readonly number[] = Object.values(ECKD_OPERATION);
-    if (!known.includes(operation)) throw reject();
-    this.#seek(seek);
-    const head = await this.#load();
-    this.#domain = { operation, left: count };
-    if (
-      orientation === ORIENTATION.HOME_ADDRESS ||
-      orientation === ORIENTATION.INDEX ||
-      operation === ECKD_OPERATION.READ_TRACKS
-    )
-      return DONE;
-    const index = head.records.findIndex(
-      (one) =>
-        one.number === record && one.cylinder === (search.cylinder & 0xffff) && (one.head & 0x0f) === search.head,
-    );
-    if (index < 0) throw new Check(0, SENSE1.NO_RECORD);
-    head.index = index;
-    head.passed = 'count';
-    this.#matched = true;
-    return DONE;
+      this.#at.defineExtent(bytes.subarray(PREFIX_EXTENT_AT, PREFIX_EXTENT_AT + ECKD_EXTENT_SIZE));
+    return format === 1 ? this.#at.locate(bytes.subarray(PREFIX_LOCATE_AT)) : DONE;
   }
 
   #seekCommand(command: number, bytes: Uint8Array): number {
     if (bytes.length < 6) throw reject();
     const to = decodeAddress(bytes, 2);
-    return this.#seek(command === CMD.SEEK_HEAD ? { ...to, cylinder: this.#address.cylinder } : to);
-  }
-
-  #seek(to: TrackAddress): number {
-    if (!this.#exists(to)) throw reject();
-    this.#checkInside(to);
-    this.#address = { cylinder: to.cylinder, head: to.head };
-    this.#head = undefined;
-    this.#domain = undefined;
-    this.#matched = false;
-    return DONE;
-  }
-
-  #number = ({ cylinder, head }: TrackAddress): number => cylinder * this.#volume.heads + head;
-
-  #exists({ cylinder, head }: TrackAddress): boolean {
-    return cylinder < this.#volume.cylinders && head < this.#volume.heads;
-  }
-
-  #checkInside(track: TrackAddress): void {
-    const extent = this.#extent;
-    if (extent === undefined) return;
-    const at = this.#number(track);
-    if (at < this.#number(extent.begin) || at > this.#number(extent.end)) throw new Check(0, SENSE1.FILE_PROTECTED);
-  }
-
-  /** The track under the head, read once per seek. */
-  async #load(): Promise<Head> {
-    if (this.#head !== undefined) return this.#head;
-    const { cylinder, head } = this.#address;
-    const records = await this.#volume.readTrack(cylinder, head);
-    this.#head = { cylinder, head, records, index: -1, passed: 'all', turns: 0 };
-    return this.#head;
-  }
-
-  /** The next track of a multi-track operation. */
-  async #nextTrack(): Promise<Head> {
-    const { cylinder, head } = this.#address;
-    const domain = this.#domain;
-    const last = head + 1 >= this.#volume.heads;
-    if (last && domain === undefined) throw new Check(0, TRACK_SENSE.END_OF_CYLINDER);
-    const to = last ? { cylinder: cylinder + 1, head: 0 } : { cylinder, head: head + 1 };
-    if (!this.#exists(to)) throw new Check(0, TRACK_SENSE.END_OF_CYLINDER);
-    this.#seek(to);
-    this.#domain = domain;
-    const found = await this.#load();
-    found.index = 0;
-    return found;
-  }
-
-  /** The head goes on to the next record behind R0; around the track, or to the next one. */
-  async #advance(multi: boolean, from: 'record' | 'search'): Promise<Head> {
-    let head = await this.#load();
-    head.index += 1;
-    if (head.index === 0 && from === 'record') head.index = 1;
-    for (let tries = 0; head.index >= head.records.length; tries += 1) {
-      if (multi || this.#domain !== undefined) {
-        head = await this.#nextTrack();
-        head.index = from === 'search' ? 0 : 1;
-      } else {
-        head.turns += 1;
-        head.index = from === 'search' ? 0 : 1;
-      }
-      if (head.turns > 1 || tries > this.#volume.heads) throw new Check(0, SENSE1.NO_RECORD);
-    }
-    return head;
+    return this.#at.seek(command === CMD.SEEK_HEAD ? { ...to, cylinder: this.#at.address.cylinder } : to);
   }
 
   // --- searching
 
   async #search(multi: boolean, wanted: Uint8Array, fits: (order: number) => boolean): Promise<number> {
-    const head = await this.#advance(multi, 'search');
+    const head = await this.#at.advance(multi, 'search');
     const record = head.records[head.index];
     if (record === undefined || wanted.length === 0) throw reject();
     head.passed = 'count';
-    this.#matched = fits(compare(encodeCount(record).subarray(0, wanted.length), wanted));
-    return this.#matched ? this.#hit(head) : DONE;
+    this.#at.matched = fits(compare(encodeCount(record).subarray(0, wanted.length), wanted));
+    return this.#at.matched ? this.#hit(head) : DONE;
   }
 
   async #searchKey(multi: boolean, data: ChannelData): Promise<number> {
-    const loaded = await this.#load();
-    const head = loaded.passed === 'count' ? loaded : await this.#advance(multi, 'record');
+    const loaded = await this.#at.load();
+    const head = loaded.passed === 'count' ? loaded : await this.#at.advance(multi, 'record');
     const record = head.records[head.index];
     const wanted = fetchBytes(data, record?.key.length ?? 0);
     head.passed = 'key';
-    this.#matched =
+    this.#at.matched =
       record !== undefined && wanted.length > 0 && compare(record.key.subarray(0, wanted.length), wanted) === 0;
-    return this.#matched ? this.#hit(head) : DONE;
+    return this.#at.matched ? this.#hit(head) : DONE;
   }
 
   async #searchHome(wanted: Uint8Array): Promise<number> {
-    const head = await this.#load();
+    const head = await this.#at.load();
     const home = homeAddress(head);
     head.index = -1;
     return compare(home.subarray(1), wanted) === 0 ? FOUND : DONE;
@@ -399,8 +256,8 @@ export class EckdDisk implements ControlUnit {
   // --- reading
 
   async #readIpl(data: ChannelData): Promise<number> {
-    this.#seek({ cylinder: 0, head: 0 });
-    const head = await this.#load();
+    this.#at.seek({ cylinder: 0, head: 0 });
+    const head = await this.#at.load();
     const index = head.records.findIndex(({ number }) => number === IPL_RECORD);
     const record = head.records[index];
     if (record === undefined) throw new Check(0, SENSE1.NO_RECORD);
@@ -410,13 +267,13 @@ export class EckdDisk implements ControlUnit {
   }
 
   async #readHome(data: ChannelData): Promise<number> {
-    const head = await this.#load();
+    const head = await this.#at.load();
     head.index = -1;
     return this.#answer(data, homeAddress(head));
   }
 
   async #readR0(data: ChannelData): Promise<number> {
-    const head = await this.#load();
+    const head = await this.#at.load();
     const record = head.records[0];
     if (record === undefined) throw new Check(0, SENSE1.NO_RECORD);
     head.index = 0;
@@ -430,11 +287,11 @@ export class EckdDisk implements ControlUnit {
     data: ChannelData,
     what: { next: boolean; parts: readonly ('count' | 'key' | 'data')[] },
   ): Promise<number> {
-    this.#useDomain(ECKD_OPERATION.READ, ECKD_OPERATION.READ_ANY);
-    const loaded = await this.#load();
+    this.#at.useDomain(ECKD_OPERATION.READ, ECKD_OPERATION.READ_ANY);
+    const loaded = await this.#at.load();
     const pending =
       loaded.index >= 0 && (loaded.passed === 'count' || (loaded.passed === 'key' && what.parts[0] === 'data'));
-    const head = pending && !what.next ? loaded : await this.#advance(multi, 'record');
+    const head = pending && !what.next ? loaded : await this.#at.advance(multi, 'record');
     const record = head.records[head.index];
     if (record === undefined) throw new Check(0, SENSE1.NO_RECORD);
     head.turns = 0;
@@ -445,9 +302,11 @@ export class EckdDisk implements ControlUnit {
 
   /** All records from the next on, or the whole track with R0 and an end mark. */
   async #readRest(data: ChannelData, whole: boolean): Promise<number> {
-    if (whole) this.#useDomain(ECKD_OPERATION.READ_TRACKS, ECKD_OPERATION.READ_ANY);
+    if (whole) this.#at.useDomain(ECKD_OPERATION.READ_TRACKS, ECKD_OPERATION.READ_ANY);
     const head =
-      whole && this.#head?.index === this.#head?.records.length ? await this.#nextTrack() : await this.#load();
+      whole && this.#at.head?.index === this.#at.head?.records.length
+        ? await this.#at.nextTrack()
+        : await this.#at.load();
     const rest = whole ? head.records : head.records.slice(Math.max(head.index + 1, 1));
     const bytes = joined(rest.flatMap((record) => [encodeCount(record), record.key, record.data]));
     storeBytes(data, whole ? joined([bytes, new Uint8Array(COUNT_SIZE).fill(0xff)]) : bytes);
@@ -461,12 +320,12 @@ export class EckdDisk implements ControlUnit {
   /** Data, or key and data, of the record that was found; what the program does not give is zeros. */
   async #update(data: ChannelData, withKey: boolean): Promise<number> {
     this.#checkWrite(false);
-    this.#useDomain(ECKD_OPERATION.WRITE);
-    const loaded = await this.#load();
+    this.#at.useDomain(ECKD_OPERATION.WRITE);
+    const loaded = await this.#at.load();
     const wanted = loaded.passed === 'count' || (!withKey && loaded.passed === 'key');
-    if (!wanted && this.#domain === undefined) throw reject();
-    if (!this.#matched && this.#domain === undefined) throw reject();
-    const head = wanted ? loaded : await this.#advance(true, 'record');
+    if (!wanted && this.#at.domain === undefined) throw reject();
+    if (!this.#at.matched && this.#at.domain === undefined) throw reject();
+    const head = wanted ? loaded : await this.#at.advance(true, 'record');
     const record = head.records[head.index];
     if (record === undefined) throw new Check(0, SENSE1.NO_RECORD);
     const keyLength = withKey ? record.key.length : 0;
@@ -482,9 +341,9 @@ export class EckdDisk implements ControlUnit {
   /** A new record behind the one that was found; those behind it are gone. */
   async #format(data: ChannelData): Promise<number> {
     this.#checkWrite(true);
-    this.#useDomain(ECKD_OPERATION.FORMAT);
-    const head = await this.#load();
-    if (head.index < 0 || (!this.#matched && this.#domain === undefined)) throw reject();
+    this.#at.useDomain(ECKD_OPERATION.FORMAT);
+    const head = await this.#at.load();
+    if (head.index < 0 || (!this.#at.matched && this.#at.domain === undefined)) throw reject();
     const count = fetchBytes(data, COUNT_SIZE);
     if (count.length < COUNT_SIZE) throw reject();
     const view = new DataView(count.buffer, count.byteOffset);
@@ -504,14 +363,14 @@ export class EckdDisk implements ControlUnit {
     await this.#store(head, records);
     head.index += 1;
     head.passed = 'all';
-    this.#matched = true;
+    this.#at.matched = true;
     return DONE;
   }
 
   async #erase(data: ChannelData): Promise<number> {
     this.#checkWrite(true);
-    const head = await this.#load();
-    if (!this.#matched || head.index < 0) throw reject();
+    const head = await this.#at.load();
+    if (!this.#at.matched || head.index < 0) throw reject();
     fetchBytes(data, COUNT_SIZE);
     await this.#store(head, head.records.slice(0, head.index + 1));
     return DONE;
@@ -520,7 +379,7 @@ export class EckdDisk implements ControlUnit {
   /** A new R0; the track is empty otherwise. */
   async #writeR0(data: ChannelData): Promise<number> {
     this.#checkWrite(true);
-    const head = await this.#load();
+    const head = await this.#at.load();
     const [old] = emptyTrack(head.cylinder & 0xffff, head.head);
     const given = fetchBytes(data, COUNT_SIZE + 8);
     if (old === undefined || given.length < COUNT_SIZE) throw reject();
@@ -529,7 +388,7 @@ export class EckdDisk implements ControlUnit {
     await this.#store(head, [{ ...old, data: bytes }]);
     head.index = 0;
     head.passed = 'all';
-    this.#matched = true;
+    this.#at.matched = true;
     return DONE;
   }
 
@@ -540,17 +399,9 @@ export class EckdDisk implements ControlUnit {
 
   #checkWrite(format: boolean): void {
     if (this.#volume.readOnly) throw new Check(SENSE0.COMMAND_REJECT, SENSE1.WRITE_INHIBITED);
-    const permission = this.#extent?.permission ?? ECKD_PERMISSION.ALL;
+    const permission = this.#at.extent?.permission ?? ECKD_PERMISSION.ALL;
     const allowed = permission !== ECKD_PERMISSION.READ_ONLY && !(format && permission === ECKD_PERMISSION.UPDATE);
     if (!allowed) throw new Check(0, SENSE1.FILE_PROTECTED);
-  }
-
-  /** A domain has so many commands of its kind; then another locate is needed. */
-  #useDomain(...operations: readonly number[]): void {
-    const domain = this.#domain;
-    if (domain === undefined) return;
-    if (domain.left === 0 || !operations.includes(domain.operation)) throw reject();
-    domain.left -= 1;
   }
 }
 
