@@ -2,6 +2,7 @@
 // different things to `node --test` in Node 20, 22 and 24, an explicit list means the same in all.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -13,7 +14,11 @@ const below = (folder) =>
       )
     : [];
 const packages = readdirSync(join(root, 'packages')).map((name) => join(root, 'packages', name, 'dist-test'));
-const filter = process.argv[2] ?? '';
+const [filter = '', ...rest] = process.argv.slice(2);
+if (filter.startsWith('-') || rest.length > 0) {
+  process.stderr.write(`test: unknown argument '${rest[0] ?? filter}'\nusage: node .ci/test.mjs [FILTER]\n`);
+  process.exit(2);
+}
 const files = [...packages, join(root, 'test', 'dist')]
   .flatMap(below)
   .filter((file) => file.endsWith('.test.js') && file.includes(filter))
@@ -24,7 +29,9 @@ if (files.length === 0) {
   process.exit(1);
 }
 const node = process.env.PINION_NODE ?? process.execPath;
-const done = spawnSync(node, ['--enable-source-maps', '--test', '--test-reporter=spec', ...files], {
+// node leaves one CPU to itself, so that on two CPUs one test file would run at a time and the other CPU idle
+const concurrency = `--test-concurrency=${Math.max(2, availableParallelism() - 1)}`;
+const done = spawnSync(node, ['--enable-source-maps', '--test', '--test-reporter=spec', concurrency, ...files], {
   cwd: root,
   stdio: 'inherit',
 });
