@@ -19,7 +19,7 @@ if (filter.startsWith('-') || rest.length > 0) {
   process.stderr.write(`test: unknown argument '${rest[0] ?? filter}'\nusage: node .ci/test.mjs [FILTER]\n`);
   process.exit(2);
 }
-const files = [...packages, join(root, 'test', 'dist')]
+const files = [...packages, ...devices, join(root, 'test', 'dist')]
   .flatMap(below)
   .filter((file) => file.endsWith('.test.js') && file.includes(filter))
   .map((file) => relative(root, file))
