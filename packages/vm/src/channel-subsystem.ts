@@ -1,3 +1,4 @@
+import { CcwDevice } from '@pinion/ccw';
 import { type DeviceFile, isErrno } from '@pinion/core';
 import { vmErrors } from './errors.js';
 import { EventQueue } from './event-queue.js';
@@ -129,6 +130,22 @@ export class ChannelSubsystem {
   /** Clear subchannel. cc 0, 3 not operational. */
   csch(number: number): ConditionCode {
     return this.#command(number, ASYNC.CLEAR);
+  }
+
+  /** Resume subchannel: a suspended program goes on. cc 0, 1 status pending, 2 nothing is suspended, 3 not operational. */
+  rsch(number: number): ConditionCode {
+    const subchannel = this.#subchannels.get(number);
+    if (subchannel === undefined || !subchannel.enabled) return 3;
+    if (subchannel.pending !== undefined) return 1;
+    const { ops } = subchannel.file.device;
+    return ops instanceof CcwDevice && ops.resume() ? 0 : 2;
+  }
+
+  /** Cancel subchannel. No region of vfio-ccw can: cc 2 not applicable, 1 status pending, 3 not operational. */
+  xsch(number: number): ConditionCode {
+    const subchannel = this.#subchannels.get(number);
+    if (subchannel === undefined || !subchannel.enabled) return 3;
+    return subchannel.pending === undefined ? 2 : 1;
   }
 
   /**

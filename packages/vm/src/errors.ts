@@ -76,7 +76,12 @@ export const vmErrors = catalogue('VM', {
   NOT_A_DASD: [
     'ENODEV',
     (d: { subchannel: number; type: number }) =>
-      `the device behind subchannel ${hex(d.subchannel)} is a ${d.type.toString(16)}, no 9336`,
+      `the device behind subchannel ${hex(d.subchannel)} is a ${d.type.toString(16)}, which this driver does not know`,
+  ],
+  NO_IPL: [
+    'EINVAL',
+    (d: { command: number; count: number }) =>
+      `the disk has no program to load: its first command is ${hex(d.command)} with ${d.count} bytes`,
   ],
   SUBCHANNEL_BUSY: [
     'EBUSY',

@@ -1,0 +1,37 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { runScenario } from './scenario.js';
+
+const USAGE = `usage: node dist/main.js [--json]
+A guest IPLs from an ECKD disk and copies a dataset to an FBA disk; then memory goes and a device is reset under I/O.
+`;
+
+const { values } = parseArgs({ options: { json: { type: 'boolean', default: false }, help: { type: 'boolean' } } });
+
+async function main(): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'pinion-dasd-'));
+  const steps: Record<string, string> = {};
+  // Timers of the library keep no process alive, so the example does it as long as the VM runs.
+  const alive = setInterval(() => {}, 60_000);
+  try {
+    await runScenario(folder, (what, facts) => {
+      steps[what] = facts;
+      if (!values.json) process.stdout.write(`${what.padEnd(36)} ${facts}\n`);
+    });
+    if (values.json) process.stdout.write(`${JSON.stringify({ ok: true, steps }, null, 2)}\n`);
+  } finally {
+    clearInterval(alive);
+    rmSync(folder, { recursive: true });
+  }
+}
+
+if (values.help === true) process.stderr.write(USAGE);
+else
+  try {
+    await main();
+  } catch (failure) {
+    process.stderr.write(`${failure instanceof Error ? (failure.stack ?? failure.message) : String(failure)}\n`);
+    process.exitCode = 1;
+  }
