@@ -13,8 +13,24 @@ export interface DutyOf {
   readonly duty: Duty;
 }
 
-interface Running extends DutyOf {
+interface Running {
+  readonly who: DutyOf;
+  /** Whose duty it is: that of one mediator says nothing to another. */
+  readonly guard: DutyGuard;
+  /** The duty inside which this one runs. */
+  readonly outer: Running | undefined;
   settled: boolean;
+}
+
+// why (one for all guards): on Node below 24 every storage that was ever used is asked at every promise, for ever, so one per
+// mediator would make each further mediator slow down the whole process.
+const running = new AsyncLocalStorage<Running>();
+
+/** The innermost duty that is not over, of this one and those around it. */
+function unsettled(from: Running | undefined, of?: DutyGuard): Running | undefined {
+  let found = from;
+  while (found !== undefined && (found.settled || (of !== undefined && found.guard !== of))) found = found.outer;
+  return found;
 }
 
 const reasonOf = (cause: unknown): string =>
@@ -25,7 +41,6 @@ const reasonOf = (cause: unknown): string =>
  * settles an end, and names whoever failed.
  */
 export class DutyGuard {
-  readonly #running = new AsyncLocalStorage<Running>();
   readonly #clock: Clock;
   readonly #limit: number;
 
@@ -40,9 +55,9 @@ export class DutyGuard {
    * @throws PinionError CORE_REENTRY (EBUSY) naming the device whose duty is running.
    */
   refuseInside(operation: string, duties: readonly Duty[]): void {
-    const running = this.#running.getStore();
-    if (running === undefined || running.settled || !duties.includes(running.duty)) return;
-    throw coreErrors.REENTRY({ operation, ...running });
+    const inside = unsettled(running.getStore(), this);
+    if (inside === undefined || !duties.includes(inside.who.duty)) return;
+    throw coreErrors.REENTRY({ operation, ...inside.who });
   }
 
   /**
@@ -51,12 +66,12 @@ export class DutyGuard {
    * and whatever it threw itself.
    */
   async run<T>(who: DutyOf, action: () => T | Promise<T>): Promise<T> {
-    const running: Running = { ...who, settled: false };
+    const own: Running = { who, guard: this, outer: unsettled(running.getStore()), settled: false };
     const timer = this.#startTimer(who);
     try {
-      return await Promise.race([this.#running.run(running, async () => action()), timer.expired]);
+      return await Promise.race([running.run(own, async () => action()), timer.expired]);
     } finally {
-      running.settled = true;
+      own.settled = true;
       timer.cancel();
     }
   }
