@@ -128,3 +128,19 @@ test('an inner duty hides the outer one for its own time', async () => {
     assert.throws(() => guard.refuseInside('unmap', ['dmaUnmap']), { name: 'CORE_REENTRY' });
   });
 });
+
+test('a duty of one mediator inside a duty of another hides nothing, and neither refuses for the other', async () => {
+  const guard = new DutyGuard(new FakeClock(), LIMIT);
+  const other = new DutyGuard(new FakeClock(), LIMIT);
+  const refusal = { name: 'CORE_REENTRY', message: /inside dmaUnmap of device vgpu0/ };
+  await guard.run(who, async () => {
+    other.refuseInside('unmap', ['dmaUnmap']);
+    await other.run({ ...who, device: 'vgpu1', duty: 'close' }, async () => {
+      await settled();
+      assert.throws(() => guard.refuseInside('unmap', ['dmaUnmap']), refusal);
+      other.refuseInside('unmap', ['dmaUnmap']);
+      assert.throws(() => other.refuseInside('open', ['close']), /inside close of device vgpu1/);
+    });
+    assert.throws(() => guard.refuseInside('unmap', ['dmaUnmap']), refusal);
+  });
+});
