@@ -1,3 +1,4 @@
+export { CARD_COMMAND, CARD_SIZE, CardUnit } from './card-unit.js';
 export { CHAIN_MAX, CHAINS_MAX, type Chain, readChains } from './ccw-chains.js';
 export { CcwData, type DataSpan } from './ccw-data.js';
 export { ChannelEngine, type EnginePhase, type EngineRequest, type ProgramEnd, STEPS_MAX } from './channel-engine.js';
@@ -19,6 +20,7 @@ export {
   openSparseVolume,
   TRACK_SIZE_3390,
 } from './ckd-volume.js';
+export { CONSOLE_COMMAND, ConsoleUnit } from './console.js';
 export {
   type ChannelData,
   type ControlUnit,
