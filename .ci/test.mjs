@@ -13,7 +13,9 @@ const below = (folder) =>
         entry.isDirectory() ? below(join(folder, entry.name)) : [join(folder, entry.name)],
       )
     : [];
-const packages = readdirSync(join(root, 'packages')).map((name) => join(root, 'packages', name, 'dist-test'));
+const testsIn = (folder) => readdirSync(join(root, folder)).map((name) => join(root, folder, name, 'dist-test'));
+const packages = testsIn('packages');
+const devices = testsIn('examples/devices');
 const [filter = '', ...rest] = process.argv.slice(2);
 if (filter.startsWith('-') || rest.length > 0) {
   process.stderr.write(`test: unknown argument '${rest[0] ?? filter}'\nusage: node .ci/test.mjs [FILTER]\n`);
