@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { coreErrors } from '@pinion/core';
 import { iommuErrors } from '@pinion/iommu';
 import { type1Errors } from '@pinion/type1';
+import { vmErrors } from '@pinion/vm';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
@@ -26,6 +27,7 @@ test('the errors in the README exist', () => {
     ...Object.keys(coreErrors).map((name) => `CORE_${name}`),
     ...Object.keys(type1Errors).map((name) => `TYPE1_${name}`),
     ...Object.keys(iommuErrors).map((name) => `IOMMU_${name}`),
+    ...Object.keys(vmErrors).map((name) => `VM_${name}`),
   ]);
   const named = [...readme.matchAll(/^\| `([A-Z0-9]+_[A-Z0-9_]+)` \|/gm)].map(([, name = '']) => name);
   assert.ok(named.length > 10);
