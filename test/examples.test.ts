@@ -57,6 +57,21 @@ test('crypto loses no request, and nothing is left when its guests end', async (
   await assert.rejects(run('crypto', '--seconds', 'soon'), /usage:/);
 });
 
+test('dasd copies a dataset that the guest IPLed from, and holds nothing at the end', async () => {
+  const output = await run('dasd');
+  assert.match(output, /at the end +0 pages pinned/);
+  assert.match(lastLine(output), /^verified +1000 records on the FBA image are those of the ECKD image$/);
+});
+
+test('dma-lifetimes finds who leaks, and draws it', async () => {
+  const output = await run('dma-lifetimes');
+  assert.match(output, /^Leaks: +per-vma, per-vma \+ shrinker$/m);
+  assert.match(output, /^first-bind: nothing$/m);
+  assert.match(output, /^get-pages: nothing$/m);
+  const svg = readFileSync(join(root, 'examples', 'dma-lifetimes', 'out', 'dma-lifetimes.svg'), 'utf8');
+  assert.match(svg, /^<svg/);
+});
+
 test('custom-plugin counts, and holds nothing after the unmap', async () => {
   const output = await run('custom-plugin');
   assert.match(output, /the guest reads its counter: 3/);
