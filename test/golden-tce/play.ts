@@ -1,7 +1,8 @@
 import { compareAnswer, compareEnd } from '../golden/compare.js';
+import { ProcessStack } from '../golden/process.js';
 import type { Answer, Operation, Scenario } from '../golden/scenario.js';
 import { perform } from './operations.js';
-import { type Process, World, type WorldOptions } from './world.js';
+import { type Buffer, type OpenDevice, World, type WorldOptions } from './world.js';
 
 /** One answer that is not the recorded one. */
 export interface Difference {
@@ -23,13 +24,12 @@ class Player {
   readonly #scenario: Scenario;
   readonly #world: World;
   readonly #differences: Difference[] = [];
-  /** The process that acts, innermost last. */
-  readonly #processes: Process[];
+  readonly #processes: ProcessStack<OpenDevice, Buffer>;
 
   constructor(scenario: Scenario, world: World) {
     this.#scenario = scenario;
     this.#world = world;
-    this.#processes = [world.spawn()];
+    this.#processes = new ProcessStack(world.spawn());
   }
 
   async run(): Promise<readonly Difference[]> {
@@ -37,7 +37,7 @@ class Player {
       await this.#step(op, index);
       if (this.#kernelStopped(op)) return this.#differences;
     }
-    while (this.#processes.length > 0) await this.#exit();
+    await this.#processes.exitAll();
     if (this.#survived) this.#compareEnd();
     return this.#differences;
   }
@@ -49,12 +49,6 @@ class Player {
 
   #kernelStopped(op: Operation): boolean {
     return op.r === null && op.op !== 'fork_begin';
-  }
-
-  get #process(): Process {
-    const process = this.#processes.at(-1);
-    if (process === undefined) throw new Error('no process is left');
-    return process;
   }
 
   async #step(op: Operation, index: number): Promise<void> {
@@ -76,45 +70,31 @@ class Player {
     for (const difference of compareAnswer(op, answer)) this.#note(index, op.op, difference);
   }
 
+  async #join(): Promise<Answer> {
+    await this.#processes.exit();
+    return { ret: 0, child: 'exit:0' };
+  }
+
   async #perform(op: Operation): Promise<Answer | null> {
     if (op.op === 'fork_begin') {
-      this.#fork();
+      this.#processes.fork();
       return null;
     }
     if (op.op === 'exit') {
       const state = this.#state();
-      await this.#process.task.exit();
+      await this.#processes.current.task.exit();
       return { ret: 0, ...state };
     }
     const answer =
-      op.op === 'fork_end' ? await this.#join() : await perform({ world: this.#world, process: this.#process }, op);
+      op.op === 'fork_end'
+        ? await this.#join()
+        : await perform({ world: this.#world, process: this.#processes.current }, op);
     return { ...answer, ...this.#state() };
   }
 
   /** VmLck of the process, and what is pinned in the machine. */
   #state(): Answer {
-    return { lck: this.#process.task.mm?.lockedPages ?? 0, pin: this.#world.os.host.pinnedPages };
-  }
-
-  #fork(): void {
-    const parent = this.#process;
-    this.#processes.push({
-      task: parent.task.fork(),
-      containers: new Map(parent.containers),
-      groups: new Map(parent.groups),
-      devices: new Map([...parent.devices].map(([name, files]) => [name, [...files]])),
-      buffers: new Map(parent.buffers),
-    });
-  }
-
-  async #join(): Promise<Answer> {
-    await this.#exit();
-    return { ret: 0, child: 'exit:0' };
-  }
-
-  async #exit(): Promise<void> {
-    const process = this.#processes.pop();
-    if (process !== undefined && process.task.mm !== null) await process.task.exit();
+    return { lck: this.#processes.current.task.mm?.lockedPages ?? 0, pin: this.#world.os.host.pinnedPages };
   }
 
   #compareEnd(): void {

@@ -1,14 +1,7 @@
-import {
-  type Container,
-  createMediator,
-  type Device,
-  type DeviceFile,
-  type GroupFile,
-  type Mediator,
-  PAGE_SHIFT,
-} from '@pinion/core';
+import { createMediator, type Device, type DeviceFile, type Mediator, PAGE_SHIFT } from '@pinion/core';
 import { type PowerGroup, PowerPlatform, type Profile, type Quirk, quirksOf, spaprTce } from '@pinion/spapr-tce';
-import { type SimulatedFile, SimulatedOs, type SimulatedTask } from '@pinion/testkit';
+import { type SimulatedFile, SimulatedOs } from '@pinion/testkit';
+import { newProcess, type ProcessOf } from '../golden/process.js';
 import type { EduDevice } from './edu.js';
 
 /** A buffer of a process: where it is and how large it is, bytes. `number` counts buffers from 1. */
@@ -29,14 +22,7 @@ export interface OpenDevice {
 }
 
 /** A process with its open files by name. A fork has the same files and copies of the tables. */
-export interface Process {
-  readonly task: SimulatedTask;
-  readonly containers: Map<string, { file: SimulatedFile; container: Container }>;
-  readonly groups: Map<string, { file: SimulatedFile; group: GroupFile }>;
-  /** Newest last. */
-  readonly devices: Map<string, OpenDevice[]>;
-  readonly buffers: Map<string, Buffer>;
-}
+export type Process = ProcessOf<OpenDevice, Buffer>;
 
 /** How a scenario is to be answered. */
 export interface WorldOptions {
@@ -84,8 +70,7 @@ export class World {
   }
 
   spawn(): Process {
-    const task = this.os.spawn();
-    return { task, containers: new Map(), groups: new Map(), devices: new Map(), buffers: new Map() };
+    return newProcess(this.os.spawn());
   }
 
   /** The function of a recorded name, made at first use. */

@@ -1,8 +1,9 @@
 import { PinionError } from '@pinion/core';
 import { compareAnswer, compareEnd } from './compare.js';
 import { perform } from './operations.js';
+import { ProcessStack } from './process.js';
 import type { Answer, CallbackRecord, Operation, Scenario } from './scenario.js';
-import { type Process, World, type WorldOptions } from './world.js';
+import { type Buffer, type OpenDevice, World, type WorldOptions } from './world.js';
 
 /** One answer that is not the recorded one. */
 export interface Difference {
@@ -24,13 +25,12 @@ class Player {
   readonly #scenario: Scenario;
   readonly #world: World;
   readonly #differences: Difference[] = [];
-  /** The process that acts, innermost last. */
-  readonly #processes: Process[];
+  readonly #processes: ProcessStack<OpenDevice, Buffer>;
 
   constructor(scenario: Scenario, world: World) {
     this.#scenario = scenario;
     this.#world = world;
-    this.#processes = [world.spawn()];
+    this.#processes = new ProcessStack(world.spawn());
   }
 
   async run(): Promise<readonly Difference[]> {
@@ -39,15 +39,9 @@ class Player {
       if (await this.#stops(op, index)) return this.#stopped(index);
       index += 1;
     }
-    while (this.#processes.length > 0) await this.#exit();
+    await this.#processes.exitAll();
     this.#compareEnd({ end: 'ok', cb: this.#world.takeCallbacks() });
     return this.#differences;
-  }
-
-  get #process(): Process {
-    const process = this.#processes[this.#processes.length - 1];
-    if (process === undefined) throw new Error('no process is left');
-    return process;
   }
 
   /** @returns whether a kernel would stop here. */
@@ -67,42 +61,28 @@ class Player {
     }
   }
 
-  async #perform(op: Operation): Promise<Answer | null> {
-    if (op.op === 'fork_begin') {
-      this.#fork();
-      return null;
-    }
-    if (op.op === 'exit') {
-      const lck = this.#process.task.memory.lockedPages;
-      await this.#process.task.exit();
-      return { ret: 0, lck };
-    }
-    const answer =
-      op.op === 'fork_end' ? await this.#join() : await perform({ world: this.#world, process: this.#process }, op);
-    const cb = this.#world.takeCallbacks();
-    const lck = this.#process.task.mm?.lockedPages ?? 0;
-    return { ...answer, lck, ...(cb.length > 0 ? { cb } : {}) };
-  }
-
-  #fork(): void {
-    const parent = this.#process;
-    this.#processes.push({
-      task: parent.task.fork(),
-      containers: new Map(parent.containers),
-      groups: new Map(parent.groups),
-      devices: new Map([...parent.devices].map(([name, files]) => [name, [...files]])),
-      buffers: new Map(parent.buffers),
-    });
-  }
-
   async #join(): Promise<Answer> {
-    await this.#exit();
+    await this.#processes.exit();
     return { ret: 0, child: 'exit:0' };
   }
 
-  async #exit(): Promise<void> {
-    const process = this.#processes.pop();
-    if (process !== undefined && process.task.mm !== null) await process.task.exit();
+  async #perform(op: Operation): Promise<Answer | null> {
+    if (op.op === 'fork_begin') {
+      this.#processes.fork();
+      return null;
+    }
+    if (op.op === 'exit') {
+      const lck = this.#processes.current.task.memory.lockedPages;
+      await this.#processes.current.task.exit();
+      return { ret: 0, lck };
+    }
+    const answer =
+      op.op === 'fork_end'
+        ? await this.#join()
+        : await perform({ world: this.#world, process: this.#processes.current }, op);
+    const cb = this.#world.takeCallbacks();
+    const lck = this.#processes.current.task.mm?.lockedPages ?? 0;
+    return { ...answer, lck, ...(cb.length > 0 ? { cb } : {}) };
   }
 
   #stopped(index: number): readonly Difference[] {

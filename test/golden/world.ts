@@ -1,17 +1,9 @@
-import {
-  type Container,
-  createMediator,
-  type Device,
-  type DeviceFile,
-  definePlugin,
-  type Group,
-  type GroupFile,
-  type Mediator,
-} from '@pinion/core';
+import { createMediator, type Device, type DeviceFile, definePlugin, type Group, type Mediator } from '@pinion/core';
 import { createSoftwareIommu, type SoftwareIommu } from '@pinion/iommu';
-import { type SimulatedFile, SimulatedOs, type SimulatedTask } from '@pinion/testkit';
+import { type SimulatedFile, SimulatedOs } from '@pinion/testkit';
 import { DEFAULT_PARAMETERS, type Profile, type Quirk, quirksOf, type Type1Parameters, type1 } from '@pinion/type1';
 import { type PintestDevice, pintestDrivers } from './pintest.js';
+import { newProcess, type ProcessOf } from './process.js';
 import type { CallbackRecord, Scenario } from './scenario.js';
 
 /** A buffer of a process: where it is and how large it is, bytes. `number` counts buffers from 1. */
@@ -22,15 +14,14 @@ export interface Buffer {
   readonly size: bigint;
 }
 
-/** A process with its open files by name. A fork has the same files and copies of the tables. */
-export interface Process {
-  readonly task: SimulatedTask;
-  readonly containers: Map<string, { file: SimulatedFile; container: Container }>;
-  readonly groups: Map<string, { file: SimulatedFile; group: GroupFile }>;
-  /** Newest last. */
-  readonly devices: Map<string, { file: SimulatedFile; device: DeviceFile }[]>;
-  readonly buffers: Map<string, Buffer>;
+/** An open file of a device. */
+export interface OpenDevice {
+  readonly file: SimulatedFile;
+  readonly device: DeviceFile;
 }
+
+/** A process with its open files by name. A fork has the same files and copies of the tables. */
+export type Process = ProcessOf<OpenDevice, Buffer>;
 
 /** How a scenario is to be answered. */
 export interface WorldOptions {
@@ -99,8 +90,7 @@ export class World {
   }
 
   spawn(): Process {
-    const task = this.os.spawn();
-    return { task, containers: new Map(), groups: new Map(), devices: new Map(), buffers: new Map() };
+    return newProcess(this.os.spawn());
   }
 
   record(callback: CallbackRecord): void {
