@@ -1,6 +1,6 @@
 import { DEPTHS, type Rect } from './commands.js';
 import { gvtErrors } from './errors.js';
-import type { GraphicsMemory } from './graphics-memory.js';
+import type { GraphicsAccess } from './graphics-access.js';
 import { MAX_SURFACE } from './regs.js';
 import { type RasterOperation, rasterOperation, usesDestination } from './rop.js';
 import { inside, Surface, type SurfaceLayout, X_TILE } from './surface.js';
@@ -50,7 +50,7 @@ class Row {
  * surface behave as if the source had been read first.
  * @throws PinionError GVT_BLIT_TOO_BIG, GVT_BAD_ADDRESS (both EFAULT) before anything is written.
  */
-export function* carryOut(blit: Blit, memory: GraphicsMemory): Generator<number, void> {
+export function* carryOut(blit: Blit, memory: GraphicsAccess): Generator<number, void> {
   const { rect, pixel } = blit;
   const target: Rows = { x: rect.x1 * pixel, y: rect.y1, bytes: (rect.x2 - rect.x1) * pixel, count: rect.y2 - rect.y1 };
   if (target.bytes <= 0 || target.count <= 0) return;
@@ -201,7 +201,7 @@ function spanOf(surface: Surface, rows: Rows): ByteSpan {
 }
 
 /** Source: the GGTT address audit of i915 gvt's command parser. */
-function checkSpan(what: string, surface: Surface, rows: Rows, memory: GraphicsMemory): void {
+function checkSpan(what: string, surface: Surface, rows: Rows, memory: GraphicsAccess): void {
   const { first, last } = spanOf(surface, rows);
   if (last - first >= MAX_SURFACE) throw gvtErrors.BLIT_TOO_BIG({ bytes: last - first + 1, most: MAX_SURFACE });
   if (!memory.owns(first, last)) throw gvtErrors.BAD_ADDRESS({ what, first, last });

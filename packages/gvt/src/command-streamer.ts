@@ -3,7 +3,7 @@ import { type Decoded, decodeColorBlt, decodeRect, decodeSrcCopyBlt, type Words 
 import { carryOut } from './blitter.js';
 import { BIT, blitterOpcode, CLIENT, clientOf, commandLength, MI, miOpcode, type Rect, XY } from './commands.js';
 import { gvtErrors } from './errors.js';
-import type { GraphicsMemory } from './graphics-memory.js';
+import type { GraphicsAccess } from './graphics-access.js';
 import type { RegisterFile } from './mmio.js';
 import {
   BCS,
@@ -32,7 +32,7 @@ const QWORD_FLUSH = 5;
 
 /** What a streamer works with. */
 export interface StreamerParts {
-  readonly memory: GraphicsMemory;
+  readonly memory: GraphicsAccess;
   readonly registers: RegisterFile;
   readonly clock: Clock;
 }

@@ -1,5 +1,5 @@
 import { gvtErrors } from './errors.js';
-import type { GraphicsMemory } from './graphics-memory.js';
+import type { GraphicsAccess } from './graphics-access.js';
 import type { RegisterFile } from './mmio.js';
 import {
   DISPLAY,
@@ -77,9 +77,9 @@ interface Plane {
 /** Pipe A with its primary plane. */
 export class Display {
   readonly #registers: RegisterFile;
-  readonly #memory: GraphicsMemory;
+  readonly #memory: GraphicsAccess;
 
-  constructor(registers: RegisterFile, memory: GraphicsMemory) {
+  constructor(registers: RegisterFile, memory: GraphicsAccess) {
     this.#registers = registers;
     this.#memory = memory;
   }

@@ -1,6 +1,7 @@
 import { PAGE_SHIFT, PAGE_SIZE } from '@pinion/core';
 import type { FaultLog, Source } from './faults.js';
 import type { Ggtt } from './ggtt.js';
+import type { GraphicsAccess } from './graphics-access.js';
 
 const OFFSET = PAGE_SIZE - 1;
 /** Below this a loop beats the call of a typed array's copy. */
@@ -10,7 +11,7 @@ const FEW = 32;
  * Guest graphics memory as one of its users reaches it: through the host's table to pinned pages. Each access looks the table up
  * anew, so nothing outlives an entry. Where no guest page stands, reads give zeros, writes vanish, and a fault is recorded.
  */
-export class GraphicsMemory {
+export class GraphicsMemory implements GraphicsAccess {
   readonly #ggtt: Ggtt;
   readonly #faults: FaultLog;
   readonly #source: Source;

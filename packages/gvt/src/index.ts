@@ -20,8 +20,10 @@ export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.
 export { gvtErrors } from './errors.js';
 export type { GraphicsFault, Source } from './faults.js';
 export type { HostEntry } from './ggtt.js';
+export type { GraphicsAccess } from './graphics-access.js';
 export type { HypervisorBackend } from './hypervisor/backend.js';
 export { KvmBackend, type KvmBackendParts, type LeftoverReport } from './hypervisor/kvm.js';
+export type { PpgttMm, PpgttRoot } from './ppgtt/mm.js';
 export { GVT_QUIRKS, type GvtQuirk, NO_QUIRKS, type Quirks } from './quirks.js';
 export * from './regs.js';
 export type { RingState } from './ring.js';

@@ -1,4 +1,4 @@
-import type { GraphicsMemory } from './graphics-memory.js';
+import type { GraphicsAccess } from './graphics-access.js';
 
 /** How pixels lie in memory. */
 export type Tiling = 'linear' | 'x' | 'y';
@@ -47,11 +47,11 @@ const LAYOUTS = {
 /** Rows of a surface in graphics memory. `x` in bytes, `y` in rows; both may be negative. */
 export class Surface {
   readonly layout: SurfaceLayout;
-  readonly #memory: GraphicsMemory;
+  readonly #memory: GraphicsAccess;
   readonly #offset: (x: number, y: number, pitch: number) => number;
   readonly #together: number;
 
-  constructor(memory: GraphicsMemory, layout: SurfaceLayout) {
+  constructor(memory: GraphicsAccess, layout: SurfaceLayout) {
     this.#memory = memory;
     this.layout = layout;
     this.#offset = LAYOUTS[layout.tiling].offset;
