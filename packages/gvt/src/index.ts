@@ -1,3 +1,4 @@
+export type { GvtDeviceParts } from './assembly.js';
 export { MAX_JOB_DWORDS } from './command-streamer.js';
 export {
   type BlitSurface,
@@ -13,7 +14,7 @@ export {
   xySetupClip,
   xySrcCopyBlt,
 } from './commands.js';
-export { GvtDevice, type GvtDeviceParts, type GvtStats } from './device.js';
+export { GvtDevice, type GvtStats } from './device.js';
 export type { Frame } from './display.js';
 export { DmaCache, type Leftover, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
