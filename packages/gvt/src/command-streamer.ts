@@ -4,16 +4,9 @@ import { carryOut } from './blitter.js';
 import { BIT, blitterOpcode, CLIENT, clientOf, commandLength, MI, miOpcode, type Rect, XY } from './commands.js';
 import { gvtErrors } from './errors.js';
 import type { GraphicsAccess } from './graphics-access.js';
+import type { GvtEvent } from './interrupt-tables.js';
 import type { RegisterFile } from './mmio.js';
-import {
-  BCS,
-  BCS_FLUSH_NOTIFY,
-  BCS_USER_INTERRUPT,
-  HEAD_OFFSET,
-  RING_ENABLE,
-  RING_PAGES,
-  TAIL_OFFSET,
-} from './regs.js';
+import { BCS, HEAD_OFFSET, RING_ENABLE, RING_PAGES, TAIL_OFFSET } from './regs.js';
 
 /** The most dwords that one ring command may make the engine read, its batches included. */
 export const MAX_JOB_DWORDS = 1024 * 1024;
@@ -57,17 +50,17 @@ export class CommandStreamer {
   #clip: Rect = NO_CLIP;
   #dwords = 0;
   #work = 0;
-  #events = 0;
+  #events: GvtEvent[] = [];
   #at = 0;
 
   constructor(parts: StreamerParts) {
     this.#parts = parts;
   }
 
-  /** GT0 interrupt bits of the commands since the last call. To be raised whenever `run` yields or ends. */
-  takeEvents(): number {
+  /** What the commands since the last call have to say. To be raised whenever `run` yields or ends. */
+  takeEvents(): readonly GvtEvent[] {
     const events = this.#events;
-    this.#events = 0;
+    if (events.length > 0) this.#events = [];
     return events;
   }
 
@@ -89,7 +82,7 @@ export class CommandStreamer {
    */
   *run(): Generator<number, void> {
     this.#batches = [];
-    this.#events = 0;
+    this.#events = [];
     this.#work = 0;
     while (!this.#idle()) {
       const ring = this.#ring();
@@ -107,7 +100,7 @@ export class CommandStreamer {
   }
 
   *#breathe(): Generator<number, void> {
-    if (this.#events === 0 && this.#work < STRIDE) return;
+    if (this.#events.length === 0 && this.#work < STRIDE) return;
     const work = this.#work;
     this.#work = 0;
     yield work;
@@ -132,7 +125,7 @@ export class CommandStreamer {
   #executeMi(opcode: number, length: number): void {
     if (opcode === MI.NOOP || opcode === MI.SET_PREDICATE || opcode === MI.ARB_CHECK || opcode === MI.ARB_ON_OFF)
       return;
-    if (opcode === MI.USER_INTERRUPT) this.#events |= BCS_USER_INTERRUPT;
+    if (opcode === MI.USER_INTERRUPT) this.#events.push('bcs-user');
     else if (opcode === MI.BATCH_BUFFER_START) this.#startBatch(this.#expect(length, 3));
     else if (opcode === MI.BATCH_BUFFER_END) this.#endBatch();
     else if (opcode === MI.STORE_DWORD_IMM) this.#store(length);
@@ -166,7 +159,7 @@ export class CommandStreamer {
     if (postSync === BIT.FLUSH_TIMESTAMP) this.#stamp();
     else if (postSync !== 0 && postSync !== BIT.FLUSH_WRITE) throw this.#refuse('reserved post-sync operation');
     if (postSync !== 0) this.#write(this.#flushAddress(), length === QWORD_FLUSH || postSync === BIT.FLUSH_TIMESTAMP);
-    if ((this.header & BIT.FLUSH_NOTIFY) !== 0) this.#events |= BCS_FLUSH_NOTIFY;
+    if ((this.header & BIT.FLUSH_NOTIFY) !== 0) this.#events.push('bcs-flush');
   }
 
   #flushAddress(): number {

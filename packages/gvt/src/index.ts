@@ -24,6 +24,18 @@ export type { HostEntry } from './ggtt.js';
 export type { GraphicsAccess } from './graphics-access.js';
 export type { HypervisorBackend } from './hypervisor/backend.js';
 export { KvmBackend, type KvmBackendParts, type LeftoverReport } from './hypervisor/kvm.js';
+export {
+  BANK_REGISTER,
+  EVENTS,
+  type EventPlace,
+  type GvtEvent,
+  INTERRUPT_BANKS,
+  type InterruptBank,
+  UPSTREAM,
+  type Upstream,
+} from './interrupt-tables.js';
+export { Interrupts } from './interrupts.js';
+export { RegisterFile } from './mmio.js';
 export type { PpgttMm, PpgttRoot } from './ppgtt/mm.js';
 export { GVT_QUIRKS, type GvtQuirk, NO_QUIRKS, type Quirks } from './quirks.js';
 export * from './regs.js';

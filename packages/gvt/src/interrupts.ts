@@ -1,12 +1,22 @@
-import type { RegisterFile } from './mmio.js';
-import { INTERRUPT, MASTER_BCS, MASTER_ENABLE, MASTER_RCS } from './regs.js';
+import {
+  BANK_REGISTER,
+  EVENTS,
+  type EventPlace,
+  type GvtEvent,
+  INTERRUPT_BANKS,
+  UPSTREAM,
+} from './interrupt-tables.js';
+import { READ_ONLY, type RegisterFile } from './mmio.js';
+import { INTERRUPT, MASTER_ENABLE } from './regs.js';
 
-const RCS_BITS = 0x0000ffff;
-const BCS_BITS = 0xffff0000;
+const NOTHING = 0;
+const EVERYTHING = 0xffffffff;
+const BANKS = Object.values(INTERRUPT_BANKS);
 
 /**
- * The interrupt tree of generation 8 and 9, with its GT0 bank: an event that IMR does not mask sets its IIR bit and stays; IIR bits
- * that IER enables show in the master register and, while that is enabled, send the MSI. Source: i915 gvt interrupt.c.
+ * The interrupt tree of generation 8 and 9. An event that its bank's IMR does not mask sets its IIR bit and stays; IIR bits that
+ * IER enables show in the master register and, while that is enabled, send the MSI. An acknowledgement (a one written to IIR)
+ * never sends; writes to IMR, IER and the master register do, if something is pending. Source: i915 gvt interrupt.c.
  */
 export class Interrupts {
   readonly #registers: RegisterFile;
@@ -17,46 +27,77 @@ export class Interrupts {
     this.#registers = registers;
     this.#send = send;
     registers.define(INTERRUPT.MASTER, { write: (value) => this.#writeMaster(value) });
-    registers.define(INTERRUPT.IIR, { write: (value) => this.#acknowledge(value) });
-    for (const offset of [INTERRUPT.IMR, INTERRUPT.IER]) {
-      registers.define(offset, { write: (value) => this.#store(offset, value) });
-    }
+    for (const bank of BANKS) this.#defineBank(bank);
   }
 
   /** Everything masked, nothing pending. */
   reset(): void {
-    for (const offset of [INTERRUPT.MASTER, INTERRUPT.ISR, INTERRUPT.IIR, INTERRUPT.IER])
-      this.#registers.set(offset, 0);
-    this.#registers.set(INTERRUPT.IMR, 0xffffffff);
+    const registers = this.#registers;
+    registers.set(INTERRUPT.MASTER, NOTHING);
+    for (const bank of BANKS) {
+      for (const register of Object.values(BANK_REGISTER)) registers.set(bank + register, NOTHING);
+      registers.set(bank + BANK_REGISTER.IMR, EVERYTHING);
+    }
   }
 
-  /** Events of the GT0 bank. */
-  raise(bits: number): void {
-    const open = bits & ~this.#registers.get(INTERRUPT.IMR);
-    if (open === 0) return;
-    this.#store(INTERRUPT.IIR, this.#registers.get(INTERRUPT.IIR) | open);
+  /** These things happened, at once: however many there are, at most one MSI is sent. */
+  raise(...events: readonly GvtEvent[]): void {
+    let open = false;
+    for (const event of events) open = this.#latch(EVENTS[event]) || open;
+    if (open) this.#evaluate();
   }
 
-  #store(offset: number, value: number): void {
-    this.#registers.set(offset, value);
+  #defineBank(bank: number): void {
+    const registers = this.#registers;
+    registers.define(bank + BANK_REGISTER.ISR, READ_ONLY);
+    registers.define(bank + BANK_REGISTER.IIR, { write: (bits) => this.#acknowledge(bank, bits) });
+    for (const offset of [bank + BANK_REGISTER.IMR, bank + BANK_REGISTER.IER]) {
+      registers.define(offset, {
+        write: (value) => {
+          registers.set(offset, value);
+          this.#evaluate();
+        },
+      });
+    }
+  }
+
+  /** @returns whether the event was let through. */
+  #latch([name, bit]: EventPlace): boolean {
+    const bank = INTERRUPT_BANKS[name];
+    const mask = 2 ** bit;
+    if ((this.#registers.get(bank + BANK_REGISTER.IMR) & mask) !== 0) return false;
+    this.#registers.set(bank + BANK_REGISTER.IIR, this.#registers.get(bank + BANK_REGISTER.IIR) | mask);
+    return true;
+  }
+
+  #acknowledge(bank: number, bits: number): void {
+    this.#registers.set(bank + BANK_REGISTER.IIR, this.#registers.get(bank + BANK_REGISTER.IIR) & ~bits);
     this.#propagate();
-  }
-
-  #acknowledge(bits: number): void {
-    this.#store(INTERRUPT.IIR, this.#registers.get(INTERRUPT.IIR) & ~bits);
   }
 
   /** Only the enable bit is the guest's. */
   #writeMaster(value: number): void {
     const status = this.#registers.get(INTERRUPT.MASTER) & ~MASTER_ENABLE;
-    this.#store(INTERRUPT.MASTER, (value & MASTER_ENABLE) | status);
+    this.#registers.set(INTERRUPT.MASTER, (value & MASTER_ENABLE) | status);
+    this.#evaluate();
   }
 
-  #propagate(): void {
+  /** While the master is off nothing moves up: its status bits are those of the moment in which it was switched off. */
+  #evaluate(): void {
     if ((this.#registers.get(INTERRUPT.MASTER) & MASTER_ENABLE) === 0) return;
-    const pending = this.#registers.get(INTERRUPT.IIR) & this.#registers.get(INTERRUPT.IER);
-    const status = ((pending & RCS_BITS) === 0 ? 0 : MASTER_RCS) | ((pending & BCS_BITS) === 0 ? 0 : MASTER_BCS);
-    this.#registers.set(INTERRUPT.MASTER, MASTER_ENABLE | status);
-    if (status !== 0) this.#send();
+    if (this.#propagate() !== 0) this.#send();
+  }
+
+  /** Shows in the master register what pends in the banks. @returns those bits. */
+  #propagate(): number {
+    const registers = this.#registers;
+    let status = 0;
+    for (const { master, bank, bits } of UPSTREAM) {
+      const first = INTERRUPT_BANKS[bank];
+      const pending = registers.get(first + BANK_REGISTER.IIR) & registers.get(first + BANK_REGISTER.IER) & bits;
+      if (pending !== 0) status |= 2 ** master;
+    }
+    registers.set(INTERRUPT.MASTER, (registers.get(INTERRUPT.MASTER) & MASTER_ENABLE) | status);
+    return status;
   }
 }

@@ -2,7 +2,7 @@ import { type Clock, type Log, PinionError } from '@pinion/core';
 import type { CommandStreamer } from './command-streamer.js';
 import type { Interrupts } from './interrupts.js';
 import type { RegisterFile } from './mmio.js';
-import { BCS, BCS_ERROR_INTERRUPT, EIR_INSTRUCTION, HEAD_OFFSET, RING_ENABLE, TAIL_OFFSET } from './regs.js';
+import { BCS, EIR_INSTRUCTION, HEAD_OFFSET, RING_ENABLE, TAIL_OFFSET } from './regs.js';
 
 /** Bytes of work in one go; then the ring lets everybody else run. */
 const SLICE = 4 * 1024 * 1024;
@@ -95,7 +95,7 @@ export class Ring {
     try {
       const { done, value } = job.next();
       const events = streamer.takeEvents();
-      if (events !== 0) interrupts.raise(events);
+      if (events.length > 0) interrupts.raise(...events);
       return done === true ? 'done' : (value ?? 0);
     } catch (cause) {
       this.#halt(cause);
@@ -119,6 +119,6 @@ export class Ring {
     registers.set(BCS.ACTHD, streamer.position);
     registers.set(BCS.EIR, registers.get(BCS.EIR) | EIR_INSTRUCTION);
     log.warn('blitter ring halted until reset', cause);
-    interrupts.raise(BCS_ERROR_INTERRUPT);
+    interrupts.raise('bcs-error');
   }
 }
