@@ -5,7 +5,8 @@ import { Display } from './display.js';
 import { FaultLog } from './faults.js';
 import { Ggtt } from './ggtt.js';
 import { GraphicsMemory } from './graphics-memory.js';
-import { KvmBackend, type LeftoverReport } from './hypervisor/kvm.js';
+import type { BackendFactory, HypervisorBackend } from './hypervisor/backend.js';
+import type { LeftoverListener } from './hypervisor/leftovers.js';
 import { Interrupts } from './interrupts.js';
 import { RegisterFile } from './mmio.js';
 import { definePvinfo } from './pvinfo.js';
@@ -22,7 +23,9 @@ export interface GvtDeviceParts {
   /** Size of BAR2, bytes: the whole aperture, of which the vGPU owns a slice. */
   readonly apertureBytes: number;
   readonly quirks: Quirks;
-  readonly onLeftovers?: ((report: LeftoverReport) => void) | undefined;
+  /** Makes the way to the hypervisor. */
+  readonly hypervisor: BackendFactory;
+  readonly onLeftovers?: LeftoverListener | undefined;
   /** The device was removed: gives its resources back. */
   readonly onRemove?: (() => void) | undefined;
 }
@@ -31,7 +34,7 @@ export interface GvtDeviceParts {
 export interface Vgpu {
   readonly parts: GvtDeviceParts;
   /** The seam to the hypervisor: where guest pages come from. */
-  readonly backend: KvmBackend;
+  readonly backend: HypervisorBackend;
   readonly registers: RegisterFile;
   readonly faults: FaultLog;
   readonly config: ConfigSpace;
@@ -62,11 +65,11 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   return { parts, backend, registers, faults, config, ggtt, interrupts, aperture, ring, display };
 }
 
-const makeBackend = ({ context, pins, quirks, onLeftovers }: GvtDeviceParts): KvmBackend =>
-  new KvmBackend({ device: context.name, pins, log: context.log, quirks, onLeftovers });
+const makeBackend = ({ context, pins, quirks, hypervisor }: GvtDeviceParts): HypervisorBackend =>
+  hypervisor({ device: context.name, pins, dma: context.dma, log: context.log, quirks });
 
 /** Nobody who raises an interrupt is disturbed by a guest that programmed a message this device does not have. */
-function sendMsi({ context }: GvtDeviceParts, config: ConfigSpace, backend: KvmBackend): void {
+function sendMsi({ context }: GvtDeviceParts, config: ConfigSpace, backend: HypervisorBackend): void {
   try {
     const message = config.msi();
     if (message !== undefined) backend.injectMsi(message.address, message.data);

@@ -3,7 +3,8 @@ import { assemble, type GvtDeviceParts, type Vgpu } from './assembly.js';
 import type { Frame } from './display.js';
 import type { GraphicsFault } from './faults.js';
 import type { Ggtt } from './ggtt.js';
-import type { KvmBackend } from './hypervisor/kvm.js';
+import type { HypervisorBackend } from './hypervisor/backend.js';
+import { yell } from './hypervisor/leftovers.js';
 import { RegionAccess } from './region-access.js';
 import { GVT_IRQS, listRegions } from './regions.js';
 import { defineResets, powerOn, resetDevice } from './resets.js';
@@ -14,7 +15,7 @@ import type { VgpuResources } from './types.js';
 export interface GvtStats {
   /** Table entries that lead to a guest page. */
   readonly tableEntries: number;
-  /** Mappings in the DMA cache, and the pages pinned by them. */
+  /** Mappings that the backend holds, and their pages. */
   readonly cacheEntries: number;
   readonly cachePages: number;
   readonly faults: number;
@@ -48,16 +49,17 @@ export class GvtDevice implements PinningDeviceOps {
   }
 
   /** The seam to the hypervisor: where guest pages come from. */
-  get backend(): KvmBackend {
+  get backend(): HypervisorBackend {
     return this.#vgpu.backend;
   }
 
   get stats(): GvtStats {
     const { backend, ggtt, faults } = this.#vgpu;
+    const { mappings, pages } = backend.usage;
     return {
       tableEntries: ggtt.mapped,
-      cacheEntries: backend.cache?.entries ?? 0,
-      cachePages: backend.cache?.pages ?? 0,
+      cacheEntries: mappings,
+      cachePages: pages,
       faults: faults.count,
     };
   }
@@ -95,9 +97,9 @@ export class GvtDevice implements PinningDeviceOps {
   close(): void {
     const { parts, ring, backend, ggtt } = this.#vgpu;
     ring.stop();
-    if (parts.quirks.has('cache-destroyed-first')) backend.detach();
+    if (parts.quirks.has('cache-destroyed-first')) yell(parts, backend.detach());
     ggtt.reset();
-    backend.detach();
+    yell(parts, backend.detach());
   }
 
   /** As after `open`: no job, no mapping, all registers at their start values. */

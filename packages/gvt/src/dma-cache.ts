@@ -11,18 +11,13 @@ import {
 } from '@pinion/core';
 import { gvtErrors } from './errors.js';
 import { FrameChains } from './frame-chains.js';
+import type { Leftover } from './hypervisor/backend.js';
+import { type MapOwner, NO_OWNER } from './hypervisor/owner.js';
 import { NO_QUIRKS, type Quirks } from './quirks.js';
 
 /** Sizes of a guest page that can be mapped, in bytes. */
 export const SIZE_4K = 4096;
 export const SIZE_2M = 2 * 1024 * 1024;
-
-/** A mapping that nobody had unmapped when the cache was destroyed. `size` in bytes. */
-export interface Leftover {
-  readonly gfn: Gfn;
-  readonly size: number;
-  readonly refs: number;
-}
 
 const FREE = 0;
 const SMALL = 1;
@@ -31,7 +26,7 @@ const LARGE_PAGES = SIZE_2M >> PAGE_SHIFT;
 
 /**
  * The pages a vGPU holds: guest frame -> DMA frame with a reference count. One entry per start frame; nothing limits their
- * number but the container's limit for locked pages. About 45 bytes per entry, no objects.
+ * number but the container's limit for locked pages. About 53 bytes per entry, no objects.
  *
  * A DMA frame is the host frame of the entry's first page: there is no IOMMU between this device and memory, so bus
  * addresses are host addresses, and a page that stays pinned keeps its DMA frame.
@@ -47,6 +42,7 @@ export class DmaCache {
   #state = new Uint8Array(this.#byGfn.capacity);
   /** References of a slot in use; of a free slot, the next free one + 1. */
   #refs = new Uint32Array(this.#byGfn.capacity);
+  #owners = new Float64Array(this.#byGfn.capacity);
   #free = 0;
   #top = 0;
   #live = 0;
@@ -69,7 +65,9 @@ export class DmaCache {
 
   /** Bytes of the arrays behind the cache. */
   get bytes(): number {
-    return this.#byGfn.bytes + this.#byDma.bytes + this.#state.byteLength + this.#refs.byteLength;
+    return (
+      this.#byGfn.bytes + this.#byDma.bytes + this.#state.byteLength + this.#refs.byteLength + this.#owners.byteLength
+    );
   }
 
   /** References on the mapping that starts at `gfn`; 0 when there is none. */
@@ -81,28 +79,30 @@ export class DmaCache {
   /**
    * Takes one reference on the mapping of the guest page at `gfn` and returns its DMA frame; the first one pins. All or nothing.
    * A frame that is mapped with the other size keeps its DMA frame for all holders: the mapping grows to the larger size and
-   * stays so until its last reference is dropped.
+   * stays so until its last reference is dropped. `owner` is remembered as the holder of the latest reference.
    * @throws PinionError GVT_BAD_PAGE_SIZE, GVT_NOT_CONTIGUOUS (both EINVAL), and whatever the pin API throws.
    */
-  map(gfn: Gfn, size: number): Pfn {
+  map(gfn: Gfn, size: number, owner: MapOwner = NO_OWNER): Pfn {
     if (size !== SIZE_4K && size !== SIZE_2M) throw gvtErrors.BAD_PAGE_SIZE({ size });
     const state = size === SIZE_4K ? SMALL : LARGE;
     const slot = this.#byGfn.first(gfn);
-    if (slot < 0) return this.#insert(gfn, state);
+    if (slot < 0) return this.#insert(gfn, state, owner);
     const held = this.#state[slot] ?? FREE;
     if (held !== state && this.#quirks.has('size-mismatch-drops-holders')) {
       this.#release(slot);
-      return this.#insert(gfn, state);
+      return this.#insert(gfn, state, owner);
     }
     if (state > held) this.#enlarge(slot, gfn);
+    this.#owners[slot] = owner;
     this.#refs[slot] = (this.#refs[slot] ?? 0) + 1;
     return asPfn(this.#byDma.frame(slot));
   }
 
   /** Takes one more reference on an existing mapping. @throws PinionError GVT_DMA_UNKNOWN (ENOMEM). */
-  pin(dma: Pfn): void {
+  pin(dma: Pfn, owner: MapOwner = NO_OWNER): void {
     const slot = this.#byDma.first(dma);
     if (slot < 0) throw gvtErrors.DMA_UNKNOWN({ dma });
+    this.#owners[slot] = owner;
     this.#refs[slot] = (this.#refs[slot] ?? 0) + 1;
   }
 
@@ -131,7 +131,9 @@ export class DmaCache {
     for (let slot = 0; slot < this.#top; slot++) {
       if (this.#state[slot] === FREE) continue;
       const size = this.#state[slot] === LARGE ? SIZE_2M : SIZE_4K;
-      yield { gfn: asGfn(this.#byGfn.frame(slot)), size, refs: this.#refs[slot] ?? 0 };
+      // why: the array holds nothing but owners that `map` was given.
+      const owner = (this.#owners[slot] ?? NO_OWNER) as MapOwner;
+      yield { gfn: asGfn(this.#byGfn.frame(slot)), size, refs: this.#refs[slot] ?? 0, owner };
     }
   }
 
@@ -142,11 +144,12 @@ export class DmaCache {
     return before;
   }
 
-  #insert(gfn: Gfn, state: number): Pfn {
+  #insert(gfn: Gfn, state: number, owner: MapOwner): Pfn {
     const dma = this.#pinRun(gfn, state === LARGE ? LARGE_PAGES : 1);
     const slot = this.#takeSlot();
     this.#state[slot] = state;
     this.#refs[slot] = 1;
+    this.#owners[slot] = owner;
     this.#byGfn.add(slot, gfn);
     this.#byDma.add(slot, dma);
     this.#live += 1;
@@ -228,5 +231,8 @@ export class DmaCache {
     const refs = new Uint32Array(this.#byGfn.capacity);
     refs.set(this.#refs);
     this.#refs = refs;
+    const owners = new Float64Array(this.#byGfn.capacity);
+    owners.set(this.#owners);
+    this.#owners = owners;
   }
 }

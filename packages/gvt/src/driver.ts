@@ -8,7 +8,9 @@ import {
 } from '@pinion/core';
 import { GvtDevice } from './device.js';
 import { gvtErrors } from './errors.js';
-import type { LeftoverReport } from './hypervisor/kvm.js';
+import type { BackendFactory } from './hypervisor/backend.js';
+import { KvmBackend } from './hypervisor/kvm.js';
+import type { LeftoverListener } from './hypervisor/leftovers.js';
 import { GVT_QUIRKS, type GvtQuirk } from './quirks.js';
 import { describeType, GpuResources } from './types.js';
 
@@ -21,7 +23,9 @@ export interface GvtOptions {
   /** Historical mistakes to make; default none. See GVT_QUIRKS. */
   readonly quirks?: readonly GvtQuirk[];
   /** Hears what was still mapped when a vGPU closed or was reset; the log has it too. */
-  readonly onLeftovers?: (report: LeftoverReport) => void;
+  readonly onLeftovers?: LeftoverListener;
+  /** What runs the guests: makes the backend of each vGPU. Default: KVM's way, pins on demand. */
+  readonly hypervisor?: BackendFactory;
   /**
    * What stands between a vGPU and its pins: where the real GPU sits behind an IOMMU, something that maps what is pinned and
    * answers DMA frames instead of host frames. Default: nothing, DMA frames are host frames.
@@ -43,6 +47,7 @@ export interface GvtDriver extends PinningDriver {
  */
 export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
   const { apertureMb = 512, quirks = [], onLeftovers, mapPins = (pins: PinApi) => pins } = options;
+  const { hypervisor = (parts) => new KvmBackend(parts) } = options;
   const gpu = new GpuResources(apertureMb);
   for (const quirk of quirks) if (!Object.hasOwn(GVT_QUIRKS, quirk)) throw gvtErrors.UNKNOWN_QUIRK({ quirk });
   const devices = new Map<string, GvtDevice>();
@@ -55,6 +60,7 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
       resources,
       apertureBytes: apertureMb * MB,
       quirks: new Set(quirks),
+      hypervisor,
       onLeftovers,
       onRemove: () => {
         gpu.give(resources);

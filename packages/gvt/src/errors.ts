@@ -30,6 +30,15 @@ export const gvtErrors = catalogue('GVT', {
   ],
   NOT_OPEN: ['EINVAL', (d: { device: string }) => `vGPU ${d.device} is not open, so it cannot map guest pages`],
   NO_HANDLE: ['ENODEV', (d: { device: string }) => `vGPU ${d.device} is not open, so it holds no mapping to pin`],
+  NO_GUEST: [
+    'ESRCH',
+    (d: { device: string; what: string }) => `vGPU ${d.device} is not open, so it cannot ${d.what} its guest`,
+  ],
+  NO_PAGE_TRACK: [
+    'ENOTTY',
+    (d: { device: string; gfn: number }) =>
+      `the hypervisor of vGPU ${d.device} cannot report guest writes to frame ${hex(d.gfn)}; ask capabilities.pageTrack`,
+  ],
   BAD_PAGE_SIZE: ['EINVAL', (d: { size: number }) => `a guest page is mapped as 4096 or 2097152 bytes, not ${d.size}`],
   NOT_CONTIGUOUS: [
     'EINVAL',

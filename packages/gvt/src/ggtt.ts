@@ -14,6 +14,7 @@ import { SIZE_4K } from './dma-cache.js';
 import { gvtErrors } from './errors.js';
 import { FrameChains } from './frame-chains.js';
 import type { HypervisorBackend } from './hypervisor/backend.js';
+import { ggttOwner } from './hypervisor/owner.js';
 import type { VgpuResources } from './types.js';
 
 const ENTRY_SIZE = 8;
@@ -172,6 +173,11 @@ export class Ggtt {
     return high >= 0 && high < this.#highCount ? this.#lowCount + high : -1;
   }
 
+  /** The graphics page of an entry: the other way round. */
+  #frameAt(index: number): number {
+    return index < this.#lowCount ? this.#lowFirst + index : this.#highFirst + index - this.#lowCount;
+  }
+
   #writeHalf(index: number, half: number, value: number): void {
     const pending = this.#pending[index] ?? NO_HALF;
     const at = index * 2 + half - LOW_HALF;
@@ -197,14 +203,14 @@ export class Ggtt {
       return;
     }
     const gfn = asGfn((high & HIGH_ADDRESS) * LOW_FRAMES + (low >>> 12));
-    const dma = this.#map(gfn);
+    const dma = this.#map(gfn, index);
     this.#replace(index, dma ?? SCRATCH_PRESENT, gfn);
   }
 
-  #map(gfn: Gfn): Pfn | undefined {
+  #map(gfn: Gfn, index: number): Pfn | undefined {
     if (this.#backend.isValidGfn?.(gfn) === false) return undefined;
     try {
-      return this.#backend.dmaMapGuestPage(gfn, SIZE_4K);
+      return this.#backend.dmaMapGuestPage(gfn, SIZE_4K, ggttOwner(this.#frameAt(index)));
     } catch (cause) {
       if (!(cause instanceof PinionError)) throw cause;
       this.#logRefusal(gfn, cause);

@@ -16,14 +16,16 @@ export {
 } from './commands.js';
 export { GvtDevice, type GvtStats } from './device.js';
 export type { Frame } from './display.js';
-export { DmaCache, type Leftover, SIZE_2M, SIZE_4K } from './dma-cache.js';
+export { DmaCache, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
 export { gvtErrors } from './errors.js';
 export type { GraphicsFault, Source } from './faults.js';
 export type { HostEntry } from './ggtt.js';
 export type { GraphicsAccess } from './graphics-access.js';
-export type { HypervisorBackend } from './hypervisor/backend.js';
-export { KvmBackend, type KvmBackendParts, type LeftoverReport } from './hypervisor/kvm.js';
+export * from './hypervisor/backend.js';
+export { KvmBackend } from './hypervisor/kvm.js';
+export { describeLeftover, type LeftoverListener, type LeftoverReport } from './hypervisor/leftovers.js';
+export * from './hypervisor/owner.js';
 export {
   BANK_REGISTER,
   EVENTS,

@@ -18,6 +18,16 @@ export const GVT_QUIRKS = {
       'Close destroys the cache before the core has dropped the entries of its shadow tables, so every live table entry is a leftover and the later unmaps find nothing.',
     source: 'i915 kvmgt v5.13, kvmgt_guest_exit runs before vgpu destroy; threads/2020-05',
   },
+  'split-64k-unmaps-one': {
+    reason:
+      'A guest entry of 64 KiB is shadowed by 16 small mappings, but removing it unmaps only the first: the other 15 stay until close.',
+    source: 'i915 gvt gtt.c, ppgtt_invalidate_pte and ppgtt_split_64KB_entry',
+  },
+  'large-leaf-skipped': {
+    reason:
+      'Invalidating a shadow table unmaps its small leaves and walks into its sub-tables but skips 2 MiB leaves: their pages stay until close.',
+    source: 'i915 gvt gtt.c, ppgtt_invalidate_spt, all versions read',
+  },
 } as const;
 
 export type GvtQuirk = keyof typeof GVT_QUIRKS;

@@ -1,4 +1,5 @@
 import type { Vgpu } from './assembly.js';
+import { yell } from './hypervisor/leftovers.js';
 import { fillPvinfo } from './pvinfo.js';
 import { BCS, GDRST, GDRST_BCS, GDRST_FULL } from './regs.js';
 
@@ -21,7 +22,7 @@ function resetEngines({ ring, registers }: Vgpu, bits: number): void {
 export function resetDevice(vgpu: Vgpu): void {
   vgpu.ring.stop();
   vgpu.ggtt.reset();
-  vgpu.backend.releaseAll();
+  yell(vgpu.parts, vgpu.backend.releaseAll());
   powerOn(vgpu);
 }
 

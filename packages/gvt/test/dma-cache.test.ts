@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { asGfn, asIovaFrame, asPfn, frameRange } from '@pinion/core';
-import { DmaCache, type GvtQuirk, SIZE_2M, SIZE_4K } from '@pinion/gvt';
+import { DmaCache, type GvtQuirk, NO_OWNER, SIZE_2M, SIZE_4K } from '@pinion/gvt';
 import fc from 'fast-check';
 import { type FakeMemoryOptions, FakePins } from './fake-guest.js';
 
@@ -229,8 +229,8 @@ describe('destroy', () => {
     assert.deepEqual(
       [...cache.list()],
       [
-        { gfn: 7, size: SIZE_4K, refs: 2 },
-        { gfn: 0x200, size: SIZE_2M, refs: 1 },
+        { gfn: 7, size: SIZE_4K, refs: 2, owner: NO_OWNER },
+        { gfn: 0x200, size: SIZE_2M, refs: 1, owner: NO_OWNER },
       ],
     );
     assert.equal(cache.destroy(), 2);

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { asGfn, asIovaFrame, frameRange } from '@pinion/core';
-import { BCS, type LeftoverReport, miStoreDword, SIZE_2M, SIZE_4K, xyColorBlt, xySrcCopyBlt } from '@pinion/gvt';
+import {
+  BCS,
+  displayOwner,
+  KvmBackend,
+  type LeftoverReport,
+  miStoreDword,
+  NO_OWNER,
+  SIZE_2M,
+  SIZE_4K,
+  xyColorBlt,
+  xySrcCopyBlt,
+} from '@pinion/gvt';
 import { FakeGuest, type FakeGuestOptions, POISON } from './fake-guest.js';
 
 const PAGE = 4096;
@@ -67,8 +78,10 @@ describe('a mapping that goes away', () => {
   test('takes every entry on a page and every reference', () => {
     const guest = start();
     for (let page = 0; page < 100; page++) guest.mapPages(guest.low.base + (20 + page) * PAGE, FIRST, 1);
-    guest.device.backend.dmaPinGuestPage(guest.pins.hostFrame(FIRST));
-    assert.equal(guest.device.backend.cache?.refs(asGfn(FIRST)), 102);
+    const { backend } = guest.device;
+    backend.dmaPinGuestPage?.(guest.pins.hostFrame(FIRST));
+    assert.ok(backend instanceof KvmBackend);
+    assert.equal(backend.cache?.refs(asGfn(FIRST)), 102);
     guest.unmap(FIRST, 1);
     assert.deepEqual([guest.device.stats.tableEntries, guest.pins.count(asIovaFrame(FIRST))], [16, 0]);
     guest.finish();
@@ -189,7 +202,7 @@ describe('a guest that is killed with full tables', () => {
   const kill = (options: FakeGuestOptions) => {
     const reports: LeftoverReport[] = [];
     const guest = start({ ...options, onLeftovers: (report) => reports.push(report) });
-    guest.device.backend.dmaPinGuestPage(guest.pins.hostFrame(FIRST + 2));
+    guest.device.backend.dmaPinGuestPage?.(guest.pins.hostFrame(FIRST + 2), displayOwner(3));
     guest.device.backend.dmaMapGuestPage(asGfn(0x200), SIZE_2M);
     guest.submit(miStoreDword(guest.high.base, 1));
     guest.finish();
@@ -202,12 +215,15 @@ describe('a guest that is killed with full tables', () => {
       {
         device: 'vgpu',
         leftovers: [
-          { gfn: FIRST + 2, size: SIZE_4K, refs: 1 },
-          { gfn: 0x200, size: SIZE_2M, refs: 1 },
+          { gfn: FIRST + 2, size: SIZE_4K, refs: 1, owner: displayOwner(3) },
+          { gfn: 0x200, size: SIZE_2M, refs: 1, owner: NO_OWNER },
         ],
       },
     ]);
-    assert.match(guest.log.warnings.join(), /2 mappings left over, released: gfn 0x102 size 0x1000 refs 1; gfn 0x200/);
+    assert.match(
+      guest.log.warnings.join(),
+      /2 mappings left over, released: gfn 0x102 size 0x1000 refs 1, mapped by display buffer 0x3; gfn 0x200/,
+    );
   });
 
   test('quirk cache-destroyed-first: every table entry is a leftover', () => {

@@ -1,43 +1,49 @@
-import { type FrameRange, type Gfn, hex, type IrqSink, type Log, type Pfn, type PinApi } from '@pinion/core';
-import { DmaCache, type Leftover } from '../dma-cache.js';
+import {
+  asIovaFrame,
+  asPfn,
+  type FrameRange,
+  type Gfn,
+  type IrqSink,
+  type Pfn,
+  PinionError,
+  PROT_RW,
+} from '@pinion/core';
+import { DmaCache } from '../dma-cache.js';
 import { gvtErrors } from '../errors.js';
-import type { Quirks } from '../quirks.js';
 import { IRQ } from '../regs.js';
-import type { HypervisorBackend } from './backend.js';
-
-/** Entries that a log message spells out; the callback gets them all. */
-const SHOWN = 8;
-
-/** What was still mapped when a vGPU was closed, reset or removed. */
-export interface LeftoverReport {
-  readonly device: string;
-  readonly leftovers: readonly Leftover[];
-}
-
-/** What a KVM-like backend is made from. */
-export interface KvmBackendParts {
-  readonly device: string;
-  readonly pins: PinApi;
-  readonly log: Log;
-  readonly quirks: Quirks;
-  readonly onLeftovers?: ((report: LeftoverReport) => void) | undefined;
-}
-
-const describe = ({ gfn, size, refs }: Leftover): string => `gfn ${hex(gfn)} size ${hex(size)} refs ${refs}`;
+import type {
+  BackendParts,
+  BackendUsage,
+  GuestWriteHandler,
+  HypervisorBackend,
+  HypervisorCapabilities,
+  Leftover,
+  WriteTraps,
+} from './backend.js';
+import { type MapOwner, NO_OWNER } from './owner.js';
+import { PageTracks } from './page-tracks.js';
 
 /**
  * The backend that pins guest pages on demand and keeps them in a reference-counted cache: KVM's way. It has a handle only
- * between `attach` and `detach`; without one, map is EINVAL, pin ENODEV, unmap and MSI nothing. Source: kvmgt.c.
+ * between `attach` and `detach`. Source: kvmgt.c.
  */
 export class KvmBackend implements HypervisorBackend {
   readonly kind = 'kvm';
-  readonly pinned = false;
-  readonly #parts: KvmBackendParts;
+  onGuestWrite: GuestWriteHandler | undefined;
+  readonly #parts: BackendParts;
+  readonly #tracks = new PageTracks();
+  readonly #frame = new Float64Array(1);
   #cache: DmaCache | undefined;
   #sink: IrqSink | undefined;
+  #traps: WriteTraps | undefined;
 
-  constructor(parts: KvmBackendParts) {
+  constructor(parts: BackendParts) {
     this.#parts = parts;
+  }
+
+  get capabilities(): HypervisorCapabilities {
+    const pageTrack = this.#traps !== undefined;
+    return { pinned: false, dmaPin: true, pageTrack, largePages: true, mapsAperture: false, trapsArea: false };
   }
 
   /** The cache while there is a handle. */
@@ -45,41 +51,40 @@ export class KvmBackend implements HypervisorBackend {
     return this.#cache;
   }
 
-  /** The vGPU opened. */
+  get usage(): BackendUsage {
+    return { mappings: this.#cache?.entries ?? 0, pages: this.#cache?.pages ?? 0 };
+  }
+
   attach(): void {
     this.#cache = new DmaCache(this.#parts.pins, this.#parts.quirks);
   }
 
-  /** The vGPU closed: everything goes, and what nobody had unmapped is reported. @returns mappings left over. */
-  detach(): number {
+  detach(): readonly Leftover[] {
+    this.#tracks.clear();
     const left = this.releaseAll();
     this.#cache = undefined;
     return left;
   }
 
-  /** Releases every mapping whatever its references and reports them; the handle stays. @returns mappings left over. */
-  releaseAll(): number {
+  releaseAll(): readonly Leftover[] {
     const cache = this.#cache;
-    if (cache === undefined || cache.entries === 0) return 0;
+    if (cache === undefined || cache.entries === 0) return [];
     const leftovers = [...cache.list()];
     cache.destroy();
-    this.#report(leftovers);
-    return leftovers.length;
+    return leftovers;
   }
 
-  /** A whole mapping of guest memory goes away. @returns mappings released. May come without a handle. */
   releaseRange(range: FrameRange): number {
     return this.#cache?.releaseRange(range) ?? 0;
   }
 
-  /** Who hears the interrupt; a listener that throws is reported and otherwise ignored. */
   setIrqSink(sink: IrqSink | undefined): void {
     this.#sink = sink;
   }
 
-  /** Address and data are the guest's; the listener was told the vector, so both are ignored, as in KVM. */
+  /** Address and data are the guest's; the listener was told the vector, so both are ignored, as in KVM. A listener that throws is reported. */
   injectMsi(_address: number, _data: number): void {
-    if (this.#cache === undefined) return;
+    this.#handle('send an interrupt to');
     try {
       this.#sink?.(IRQ.MSI, 0);
     } catch (cause) {
@@ -88,36 +93,64 @@ export class KvmBackend implements HypervisorBackend {
   }
 
   /** @throws PinionError GVT_NOT_OPEN (EINVAL) and those of `DmaCache.map`. */
-  dmaMapGuestPage(gfn: Gfn, size: number): Pfn {
+  dmaMapGuestPage(gfn: Gfn, size: number, owner: MapOwner = NO_OWNER): Pfn {
     if (this.#cache === undefined) throw gvtErrors.NOT_OPEN({ device: this.#parts.device });
-    return this.#cache.map(gfn, size);
+    return this.#cache.map(gfn, size, owner);
   }
 
-  /** Ignored without a handle. */
   dmaUnmapGuestPage(dma: Pfn): void {
     this.#cache?.unmap(dma);
   }
 
-  /** @throws PinionError GVT_NO_HANDLE (ENODEV), GVT_DMA_UNKNOWN (ENOMEM). */
-  dmaPinGuestPage(dma: Pfn): void {
+  dmaPinGuestPage(dma: Pfn, owner: MapOwner = NO_OWNER): void {
     if (this.#cache === undefined) throw gvtErrors.NO_HANDLE({ device: this.#parts.device });
-    this.#cache.pin(dma);
+    this.#cache.pin(dma, owner);
   }
 
   bytes(dma: Pfn): Uint8Array {
     return this.#parts.pins.bytes(dma, 1);
   }
 
-  #report(leftovers: readonly Leftover[]): void {
-    const { device, log, onLeftovers } = this.#parts;
-    const more = leftovers.length > SHOWN ? `, and ${leftovers.length - SHOWN} more` : '';
-    log.warn(
-      `vGPU ${device}: ${leftovers.length} mappings left over, released: ${leftovers.slice(0, SHOWN).map(describe).join('; ')}${more}`,
-    );
+  /** Pins the page for a moment: without an IOMMU of its own the device has no other way to translate. */
+  gfnToPfn(gfn: Gfn): Pfn | undefined {
+    const { pins } = this.#parts;
+    const frame = asIovaFrame(gfn);
     try {
-      onLeftovers?.({ device, leftovers });
+      pins.pinInto(frame, 1, PROT_RW, this.#frame);
     } catch (cause) {
-      log.warn(`vGPU ${device}: the listener of leftovers threw`, cause);
+      if (cause instanceof PinionError) return undefined;
+      throw cause;
     }
+    pins.unpin(frame, 1);
+    return asPfn(this.#frame[0] ?? 0);
+  }
+
+  readGuest(gpa: bigint, into: Uint8Array): void {
+    this.#handle('read memory of');
+    this.#parts.dma.read(gpa, into);
+  }
+
+  writeGuest(gpa: bigint, from: Uint8Array): void {
+    this.#handle('write memory of');
+    this.#parts.dma.write(gpa, from);
+  }
+
+  enablePageTrack(gfn: Gfn): void {
+    this.#handle('track a page of');
+    if (this.#traps === undefined) throw gvtErrors.NO_PAGE_TRACK({ device: this.#parts.device, gfn });
+    this.#tracks.enable(this.#traps, gfn, (gpa, bytes) => this.onGuestWrite?.(gpa, bytes));
+  }
+
+  disablePageTrack(gfn: Gfn): void {
+    this.#tracks.disable(gfn);
+  }
+
+  setWriteTraps(traps: WriteTraps | undefined): void {
+    this.#tracks.clear();
+    this.#traps = traps;
+  }
+
+  #handle(what: string): void {
+    if (this.#cache === undefined) throw gvtErrors.NO_GUEST({ device: this.#parts.device, what });
   }
 }
