@@ -57,7 +57,7 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const faults = new FaultLog(registers);
   const ggtt = new Ggtt(resources, backend, log);
   const interrupts = new Interrupts(registers, () => sendMsi(parts, config, backend));
-  const engineMemory = new GraphicsMemory(ggtt, faults, 'engine');
+  const engineMemory = new GraphicsMemory(ggtt, faults, 'bcs');
   const streamer = new CommandStreamer({ memory: engineMemory, registers, clock });
   const ring = new Ring({ registers, streamer, interrupts, clock, log });
   const aperture = new GraphicsMemory(ggtt, faults, 'aperture');

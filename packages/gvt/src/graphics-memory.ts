@@ -68,7 +68,7 @@ export class GraphicsMemory implements GraphicsAccess {
 
   #page(address: number, write: boolean): Uint8Array | undefined {
     const page = address < 0 ? undefined : this.#ggtt.page(Math.floor(address / 2 ** PAGE_SHIFT));
-    if (page === undefined) this.#faults.record({ source: this.#source, address, write });
+    if (page === undefined) this.#faults.record({ source: this.#source, address, write, table: 'ggtt', level: 1 });
     return page;
   }
 }

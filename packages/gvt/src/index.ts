@@ -19,7 +19,7 @@ export type { Frame } from './display.js';
 export { DmaCache, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
 export { gvtErrors } from './errors.js';
-export type { GraphicsFault, Source } from './faults.js';
+export type { EngineName, GraphicsFault, Source } from './faults.js';
 export type { HostEntry } from './ggtt.js';
 export type { GraphicsAccess } from './graphics-access.js';
 export * from './hypervisor/backend.js';

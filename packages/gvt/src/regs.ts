@@ -46,8 +46,9 @@ export const GDRST_BCS = 8;
 /** Page fault report: register, address bits 43:12, address bits 47:44 with the GGTT flag. */
 export const FAULT = { REG: 0x4094, DATA0: 0x4b10, DATA1: 0x4b14 } as const;
 export const FAULT_VALID = 1;
-/** Engine field (14:12) of the blitter. */
-export const FAULT_BCS = 2 << 12;
+/** Level of the entry that led nowhere, less one, in bits 2:1; engine id in bits 14:12. */
+export const FAULT_TYPE_SHIFT = 1;
+export const FAULT_ENGINE_SHIFT = 12;
 export const FAULT_GGTT = 0x10;
 
 /** Interrupt tree: master control, and the GT0 bank that holds RCS (15:0) and BCS (31:16). */

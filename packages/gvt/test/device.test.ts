@@ -214,8 +214,8 @@ describe('the aperture', () => {
     guest.write32(guest.low.base, 7, REGION.BAR2);
     assert.equal(guest.read32(guest.low.base, REGION.BAR2), 0);
     assert.deepEqual(guest.device.faults, [
-      { source: 'aperture', address: guest.low.base, write: true },
-      { source: 'aperture', address: guest.low.base, write: false },
+      { source: 'aperture', address: guest.low.base, write: true, table: 'ggtt', level: 1 },
+      { source: 'aperture', address: guest.low.base, write: false, table: 'ggtt', level: 1 },
     ]);
     assert.equal(guest.read32(FAULT.REG), 0);
     guest.finish();

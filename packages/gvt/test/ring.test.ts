@@ -409,8 +409,8 @@ describe('pages with nothing behind them', () => {
     const hole = at(guest, 50, 16);
     guest.run(miStoreDword(hole, 1), miStoreDword(at(guest, 60), 1));
     assert.deepEqual(guest.device.faults, [
-      { source: 'engine', address: hole, write: true },
-      { source: 'engine', address: at(guest, 60), write: true },
+      { source: 'bcs', address: hole, write: true, table: 'ggtt', level: 1 },
+      { source: 'bcs', address: at(guest, 60), write: true, table: 'ggtt', level: 1 },
     ]);
     assert.deepEqual(
       [guest.read32(FAULT.REG), guest.read32(FAULT.DATA0), guest.read32(FAULT.DATA1)],
