@@ -3,7 +3,8 @@ import type { Fd } from '@pinion/sys';
 import { HEADER_FLAG } from './commands.js';
 import { discard } from './discard.js';
 import { refused, vfioUserErrors } from './errors.js';
-import { encodeMessage, isError, type Message } from './message.js';
+import { isError, type Message } from './message.js';
+import type { Head } from './outbox.js';
 
 interface Pending {
   readonly command: number;
@@ -12,13 +13,16 @@ interface Pending {
   readonly cancelTimer: () => void;
 }
 
+/** What takes a message to the peer. */
+type Send = (head: Head, payload: Uint8Array, fds: readonly Fd[]) => void;
+
 const IDS = 0x1_0000;
 
 /** The commands that one side of a connection has sent, and their replies, which may come in any order. */
 export class Calls {
   readonly #clock: Clock;
   readonly #limit: number;
-  readonly #send: (bytes: Uint8Array, fds: readonly Fd[]) => void;
+  readonly #send: Send;
   readonly #pending = new Map<number, Pending>();
   /** Given up; a reply that still comes is passed over. */
   readonly #abandoned = new Set<number>();
@@ -26,7 +30,7 @@ export class Calls {
   #ended: { readonly cause: unknown } | undefined;
 
   /** `limit`: milliseconds that a peer has for a reply; 0: no limit. */
-  constructor(about: { clock: Clock; limit: number; send: (bytes: Uint8Array, fds: readonly Fd[]) => void }) {
+  constructor(about: { clock: Clock; limit: number; send: Send }) {
     this.#clock = about.clock;
     this.#limit = about.limit;
     this.#send = about.send;
@@ -56,14 +60,14 @@ export class Calls {
     const reply = new Promise<Message>((resolve, reject) => {
       this.#pending.set(id, { command, resolve, reject, cancelTimer: this.#startTimer(id, command) });
     });
-    this.#send(encodeMessage({ id, command, flags: 0, error: 0, payload }), fds);
+    this.#send({ id, command, flags: 0, error: 0 }, payload, fds);
     return { reply, abandon: (cause) => this.#abandon(id, cause) };
   }
 
   /** Sends a command that nobody answers. */
   post(command: number, payload: Uint8Array): void {
     if (this.#ended !== undefined) return;
-    this.#send(encodeMessage({ id: this.#freeId(), command, flags: HEADER_FLAG.NO_REPLY, error: 0, payload }), []);
+    this.#send({ id: this.#freeId(), command, flags: HEADER_FLAG.NO_REPLY, error: 0 }, payload, []);
   }
 
   /** A reply came. @returns false for one that nobody asked for: the peer is broken. */

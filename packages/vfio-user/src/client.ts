@@ -21,7 +21,7 @@ import {
   type RegionInfoReply,
 } from './info-messages.js';
 import { encodeSetIrqs, type IrqRequest } from './irq-messages.js';
-import { encodeMessage, isReply, type Message, wantsReply } from './message.js';
+import { isReply, type Message, wantsReply } from './message.js';
 import { Outbox } from './outbox.js';
 import {
   decodeRegionAccess,
@@ -96,7 +96,7 @@ export class Client {
     const twinSocket = options.twinSocket === true ? { twinSocket: { supported: true } } : {};
     this.#capabilities = { ...OURS, ...twinSocket, ...options.capabilities };
     this.#outbox = new Outbox(transport);
-    this.#calls = new Calls({ clock, limit, send: (bytes, fds) => this.#outbox.now(bytes, fds) });
+    this.#calls = new Calls({ clock, limit, send: (head, payload, fds) => this.#outbox.now(head, payload, fds) });
     this.#framer = new Framer<Fd>(this.#capabilities.maxDataXferSize + MESSAGE_OVERHEAD, discard);
     let ended = (_cause: unknown): void => {};
     this.done = new Promise((resolve) => {
@@ -324,7 +324,7 @@ export class Client {
     discard(message.fds);
     const { id, command } = message;
     const answer = (flags: number, error: number, payload: Uint8Array): void => {
-      if (this.#open && wantsReply(message)) outbox.now(encodeMessage({ id, command, flags, error, payload }));
+      if (this.#open && wantsReply(message)) outbox.now({ id, command, flags, error }, payload);
     };
     try {
       answer(HEADER_FLAG.REPLY, 0, await this.#dma(message));

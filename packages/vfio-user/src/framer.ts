@@ -77,7 +77,7 @@ export class Framer<F = Fd> {
     while (at < bytes.length) {
       last = at;
       if (at + HEADER.size > bytes.length) break;
-      const size = this.#checkedSize(HEADER.read(bytes, at));
+      const size = this.#checkedSize(readHeader(bytes, at));
       if (size === undefined) break;
       at += size;
     }
@@ -93,7 +93,7 @@ export class Framer<F = Fd> {
     const head = new Uint8Array(HEADER.size);
     head.set(this.#head);
     head.set(bytes.subarray(0, missing), this.#head.length);
-    return (this.#checkedSize(HEADER.read(head)) ?? bytes.length + HEADER.size) - this.#head.length;
+    return (this.#checkedSize(readHeader(head, 0)) ?? bytes.length + HEADER.size) - this.#head.length;
   }
 
   #take(bytes: Uint8Array, at: number, deliver: (message: Message<F>) => void): number {
@@ -107,12 +107,14 @@ export class Framer<F = Fd> {
 
   #takeHeader(bytes: Uint8Array, at: number, deliver: (message: Message<F>) => void): number {
     const missing = HEADER.size - this.#head.length;
-    const part = bytes.subarray(at, at + missing);
-    if (part.length < missing) {
-      this.#head = Uint8Array.of(...this.#head, ...part);
+    if (bytes.length - at < missing) {
+      this.#head = Uint8Array.of(...this.#head, ...bytes.subarray(at));
       return bytes.length;
     }
-    const header = HEADER.read(this.#head.length === 0 ? part : Uint8Array.of(...this.#head, ...part));
+    const whole = this.#head.length === 0;
+    const header = whole
+      ? readHeader(bytes, at)
+      : readHeader(Uint8Array.of(...this.#head, ...bytes.subarray(at, at + missing)), 0);
     this.#head = NOTHING;
     this.#check(header);
     const size = header.size - HEADER.size;
@@ -136,16 +138,29 @@ export class Framer<F = Fd> {
     deliver({ id, command, flags, error, payload, fds });
   }
 
-  #checkedSize({ size }: Header): number | undefined {
+  #checkedSize({ size }: Pick<Header, 'size'>): number | undefined {
     return size < HEADER.size || size > this.#maxSize ? undefined : size;
   }
 
   #check(header: Header): void {
-    const bad = (problem: string): unknown => vfioUserErrors.BAD_MESSAGE({ problem });
     const { size, flags } = header;
+    const type = flags & HEADER_FLAG.TYPE;
+    if (size >= HEADER.size && size <= this.#maxSize && type <= HEADER_FLAG.REPLY) return;
+    const bad = (problem: string): unknown => vfioUserErrors.BAD_MESSAGE({ problem });
     if (size < HEADER.size) throw bad(`a message of ${size} bytes is smaller than its header`);
     if (size > this.#maxSize) throw bad(`a message of ${size} bytes; the most is ${this.#maxSize}`);
-    const type = flags & HEADER_FLAG.TYPE;
-    if (type > HEADER_FLAG.REPLY) throw bad(`message type ${type}`);
+    throw bad(`message type ${type}`);
   }
+}
+
+/** The header's fields, one by one: this is on every message's path. */
+function readHeader(bytes: Uint8Array, at: number): Header {
+  const { id, command, size, flags, error } = HEADER.fields;
+  return {
+    id: id.get(bytes, at),
+    command: command.get(bytes, at),
+    size: size.get(bytes, at),
+    flags: flags.get(bytes, at),
+    error: error.get(bytes, at),
+  };
 }

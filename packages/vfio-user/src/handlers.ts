@@ -19,19 +19,15 @@ import {
 import { decodeSetIrqs } from './irq-messages.js';
 import type { IrqTable } from './irq-table.js';
 import type { Message } from './message.js';
-import {
-  decodeRegionAccess,
-  decodeWriteMulti,
-  encodeRegionAccess,
-  encodeWriteMultiReply,
-  type SmallWrite,
-} from './region-messages.js';
+import { decodeRegionAccess, decodeWriteMulti, encodeWriteMultiReply, type SmallWrite } from './region-messages.js';
 import type { ServedDevice, ServedRegion } from './served-device.js';
-import type { RegionAccess } from './structs.js';
+import { REGION_ACCESS, type RegionAccess } from './structs.js';
 
 /** What goes back: the payload of the reply, and descriptors that stay with whoever has them. */
 export interface Reply {
   readonly payload: Uint8Array;
+  /** What follows the payload. */
+  readonly data?: Uint8Array;
   readonly fds?: readonly Fd[];
   /** The descriptors were made for the client and are closed here once they are sent. */
   readonly given?: boolean;
@@ -40,6 +36,7 @@ export interface Reply {
 /** What the handlers of one connection work on. */
 export interface Served {
   readonly device: ServedDevice;
+  readonly regions: Regions;
   readonly space: DmaSpace;
   readonly owner: Owner;
   readonly irqs: IrqTable;
@@ -48,6 +45,18 @@ export interface Served {
   readonly maxBytes: number;
   /** Most descriptors that it accepts with one message. */
   readonly maxFds: number;
+}
+
+/** The regions of a device by index; `count` of them, also those that it does not name. */
+export interface Regions {
+  readonly count: number;
+  readonly at: readonly (ServedRegion | undefined)[];
+}
+
+export function indexed({ pci, regions }: Pick<ServedDevice, 'pci' | 'regions'>): Regions {
+  const at: (ServedRegion | undefined)[] = [];
+  for (const region of regions) at[region.index] ??= region;
+  return { count: Math.max(pci ? PCI_REGION.COUNT : 0, at.length), at };
 }
 
 export type Handler = (served: Served, message: Message) => Reply | Promise<Reply>;
@@ -103,19 +112,15 @@ async function unmapDma({ space, owner, dma, maxBytes }: Served, { payload }: Me
   return { payload: encodeDmaUnmap(request) };
 }
 
-function deviceInfo({ device, irqs }: Served, { payload }: Message): Reply {
+function deviceInfo({ device, regions, irqs }: Served, { payload }: Message): Reply {
   decodeDeviceInfo(payload);
   const flags = (device.resettable ? DEVICE_FLAG.RESET : 0) | (device.pci ? DEVICE_FLAG.PCI : 0);
-  return { payload: encodeDeviceInfo({ flags, regions: regionCount(device), irqs: irqs.count }) };
+  return { payload: encodeDeviceInfo({ flags, regions: regions.count, irqs: irqs.count }) };
 }
 
-const regionCount = (device: ServedDevice): number =>
-  Math.max(device.pci ? PCI_REGION.COUNT : 0, ...device.regions.map(({ index }) => index + 1));
-
-function regionInfo({ device }: Served, { payload }: Message): Reply {
+function regionInfo({ regions }: Served, { payload }: Message): Reply {
   const { index, argsz } = decodeRegionInfoRequest(payload);
-  checkRegionIndex(device, index);
-  const region = device.regions.find((each) => each.index === index);
+  const region = regionOf(regions, index);
   const { bytes, complete } = encodeRegionInfo(describe(index, region), argsz);
   const fd = region?.mapping?.fd;
   return complete && fd !== undefined ? { payload: bytes, fds: [fd] } : { payload: bytes };
@@ -136,17 +141,16 @@ function describe(index: number, region: ServedRegion | undefined): RegionDescri
   };
 }
 
-function regionIoFds({ device }: Served, { payload }: Message): Reply {
+function regionIoFds({ regions }: Served, { payload }: Message): Reply {
   const { index, argsz } = decodeIoFdsRequest(payload);
-  checkRegionIndex(device, index);
-  const io = device.regions.find((each) => each.index === index)?.io;
+  const io = regionOf(regions, index)?.io;
   const { bytes, complete } = encodeIoFds(index, io?.entries ?? [], argsz);
   return complete && io !== undefined ? { payload: bytes, fds: io.fds } : { payload: bytes };
 }
 
-function checkRegionIndex(device: ServedDevice, index: number): void {
-  const count = regionCount(device);
+function regionOf({ at, count }: Regions, index: number): ServedRegion | undefined {
   if (index >= count) throw vfioUserErrors.BAD_INDEX({ what: 'region', index, count });
+  return at[index];
 }
 
 function irqInfo({ irqs }: Served, { payload }: Message): Reply {
@@ -159,37 +163,36 @@ function setIrqs({ irqs }: Served, { payload, fds }: Message): Reply {
 }
 
 /** @returns where the access begins. @throws VFIOUSER_BAD_ACCESS (EINVAL), VFIOUSER_BAD_INDEX (EINVAL). */
-function checkAccess(device: ServedDevice, access: RegionAccess, right: 'readable' | 'writable'): number {
+function checkAccess(regions: Regions, access: RegionAccess, right: 'readable' | 'writable'): number {
   const { region: index, offset, count } = access;
-  checkRegionIndex(device, index);
-  const bad = (problem: string): unknown => vfioUserErrors.BAD_ACCESS({ region: index, offset, count, problem });
-  const region = device.regions.find((each) => each.index === index);
-  if (region === undefined || !region[right]) throw bad(`it is not ${right}`);
-  if (offset + BigInt(count) > BigInt(region.size)) throw bad(`it has ${region.size} bytes`);
-  return Number(offset);
+  const region = regionOf(regions, index);
+  const at = Number(offset); // inexact only where no region reaches
+  if (region?.[right] === true && at + count <= region.size) return at;
+  const problem = region?.[right] === true ? `it has ${region.size} bytes` : `it is not ${right}`;
+  throw vfioUserErrors.BAD_ACCESS({ region: index, offset, count, problem });
 }
 
-function readRegion({ device, maxBytes }: Served, { payload }: Message): Reply | Promise<Reply> {
-  const { offset, region, count } = decodeRegionAccess(COMMAND.REGION_READ, payload, false, maxBytes);
-  const at = checkAccess(device, { offset, region, count }, 'readable');
-  const bytes = new Uint8Array(count);
-  const read = count === 0 ? undefined : device.readRegion(region, at, bytes);
-  const reply = (): Reply => ({ payload: encodeRegionAccess({ offset, region, count }, bytes) });
-  return read instanceof Promise ? read.then(reply) : reply();
+function readRegion({ device, regions, maxBytes }: Served, { payload }: Message): Reply | Promise<Reply> {
+  const access = decodeRegionAccess(COMMAND.REGION_READ, payload, false, maxBytes);
+  const at = checkAccess(regions, access, 'readable');
+  const data = new Uint8Array(access.count);
+  const reply: Reply = { payload, data };
+  const read = access.count === 0 ? undefined : device.readRegion(access.region, at, data);
+  return read instanceof Promise ? read.then(() => reply) : reply;
 }
 
-function writeRegion({ device, maxBytes }: Served, { payload }: Message): Reply | Promise<Reply> {
-  const { offset, region, count, data } = decodeRegionAccess(COMMAND.REGION_WRITE, payload, true, maxBytes);
-  const at = checkAccess(device, { offset, region, count }, 'writable');
-  const written = count === 0 ? undefined : device.writeRegion(region, at, data);
-  const reply = (): Reply => ({ payload: encodeRegionAccess({ offset, region, count }) });
-  return written instanceof Promise ? written.then(reply) : reply();
+function writeRegion({ device, regions, maxBytes }: Served, { payload }: Message): Reply | Promise<Reply> {
+  const access = decodeRegionAccess(COMMAND.REGION_WRITE, payload, true, maxBytes);
+  const at = checkAccess(regions, access, 'writable');
+  const reply: Reply = { payload: payload.subarray(0, REGION_ACCESS.size) };
+  const written = access.count === 0 ? undefined : device.writeRegion(access.region, at, access.data);
+  return written instanceof Promise ? written.then(() => reply) : reply;
 }
 
 /** All writes are looked at before the first is done. A write that the device refuses ends it; the reply then says how many were done. */
-async function writeMulti({ device }: Served, { payload }: Message): Promise<Reply> {
+async function writeMulti({ device, regions }: Served, { payload }: Message): Promise<Reply> {
   const writes = decodeWriteMulti(payload);
-  const checked = writes.map((write) => ({ ...write, at: checkAccess(device, accessOf(write), 'writable') }));
+  const checked = writes.map((write) => ({ ...write, at: checkAccess(regions, accessOf(write), 'writable') }));
   let done = 0;
   for (const { region, at, data } of checked) {
     try {

@@ -3,6 +3,8 @@ import { vfioUserErrors } from './errors.js';
 import { checkExactSize, checkSize } from './sizes.js';
 import { MULTI_WRITE, MULTI_WRITE_SIZE, REGION_ACCESS, type RegionAccess, WRITE_MULTI } from './structs.js';
 
+const NOTHING = new Uint8Array(0);
+
 /** A REGION_READ or REGION_WRITE with its data: empty in requests to read and in replies to writes. */
 export interface RegionData extends RegionAccess {
   readonly data: Uint8Array;
@@ -14,10 +16,12 @@ export interface RegionData extends RegionAccess {
  */
 export function decodeRegionAccess(command: number, payload: Uint8Array, carries: boolean, max: number): RegionData {
   checkSize(command, payload, REGION_ACCESS.size);
-  const access = REGION_ACCESS.read(payload);
-  if (access.count > max) throw vfioUserErrors.TOO_LARGE({ command, count: access.count, max });
-  checkExactSize(command, payload, REGION_ACCESS.size + (carries ? access.count : 0));
-  return { ...access, data: payload.subarray(REGION_ACCESS.size) };
+  const { offset, region, count } = REGION_ACCESS.fields;
+  const bytes = count.get(payload, 0);
+  if (bytes > max) throw vfioUserErrors.TOO_LARGE({ command, count: bytes, max });
+  checkExactSize(command, payload, REGION_ACCESS.size + (carries ? bytes : 0));
+  const data = carries ? payload.subarray(REGION_ACCESS.size) : NOTHING;
+  return { offset: offset.get(payload, 0), region: region.get(payload, 0), count: bytes, data };
 }
 
 export function encodeRegionAccess(access: RegionAccess, data?: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -7,9 +7,9 @@ import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import { Framer, MESSAGE_OVERHEAD } from './framer.js';
 import { GuestDma } from './guest-dma.js';
-import { HANDLERS, type Reply, type Served, TAKES_FDS, wireErrno } from './handlers.js';
+import { HANDLERS, indexed, type Reply, type Served, TAKES_FDS, wireErrno } from './handlers.js';
 import { IrqTable } from './irq-table.js';
-import { encodeMessage, isReply, type Message, wantsReply } from './message.js';
+import { isReply, type Message, wantsReply } from './message.js';
 import { Outbox } from './outbox.js';
 import { encodeRegionAccess } from './region-messages.js';
 import { RequestScope } from './request-scope.js';
@@ -60,7 +60,7 @@ const REPLIES_MAX = 2 << 20;
 export class Session {
   /** Settles when the connection is over and everything of the client's is gone. Never rejects: the log has what failed. */
   readonly done: Promise<void>;
-  readonly dma: GuestDma;
+  readonly #dma: GuestDma;
   readonly irqs: IrqTable;
   readonly #device: ServedDevice;
   readonly #space: DmaSpace;
@@ -79,6 +79,8 @@ export class Session {
   #paused = false;
   #handling = false;
   #over = false;
+  /** Somebody can send DMA messages: then it must be known from inside which request that happens. */
+  #dmaGiven: boolean;
 
   constructor(about: { device: ServedDevice; space: DmaSpace; transport: Transport; options: SessionOptions }) {
     const { device, space, transport, options } = about;
@@ -86,25 +88,41 @@ export class Session {
     this.#space = space;
     this.#transport = transport;
     this.#options = options;
+    this.#dmaGiven = device.setGuestMemory !== undefined;
     this.#outbox = new Outbox(transport);
     this.#calls = new Calls({
       clock: options.clock,
       limit: options.dmaLimit ?? DEFAULTS.dmaLimit,
-      send: (bytes, fds) => {
-        if (this.#twin !== undefined) return this.#twin.outbox.now(bytes, fds);
-        this.#outbox.now(bytes, fds);
+      send: (head, payload, fds) => {
+        if (this.#twin !== undefined) return this.#twin.outbox.now(head, payload, fds);
+        this.#outbox.now(head, payload, fds);
         this.#setPaused(false); // its reply must get through
       },
     });
     this.irqs = new IrqTable(device.irqs, device.pci);
-    this.dma = new GuestDma({ space, owner: this, calls: this.#calls, scope: this.#scope });
+    this.#dma = new GuestDma({ space, owner: this, calls: this.#calls, scope: this.#scope });
     const { maxDataXferSize: maxBytes, maxMsgFds: maxFds } = OURS;
-    this.#served = { device, space, owner: this, irqs: this.irqs, dma: this.dma, maxBytes, maxFds };
+    this.#served = {
+      device,
+      regions: indexed(device),
+      space,
+      owner: this,
+      irqs: this.irqs,
+      dma: this.#dma,
+      maxBytes,
+      maxFds,
+    };
     let finished = (): void => {};
     this.done = new Promise((resolve) => {
       finished = resolve;
     });
     this.#finished = finished;
+  }
+
+  /** DMA to the client's memory. */
+  get dma(): GuestDma {
+    this.#dmaGiven = true;
+    return this.#dma;
   }
 
   /** What the client said of itself; undefined before VERSION. */
@@ -241,7 +259,7 @@ export class Session {
     if (fds.length > most) {
       throw vfioUserErrors.BAD_FDS({ command, count: fds.length, allowed: most === 0 ? 'none' : `at most ${most}` });
     }
-    if (!wantsReply(message)) return handler(this.#served, message);
+    if (!this.#dmaGiven || !wantsReply(message)) return handler(this.#served, message);
     return this.#scope.run(command, () => handler(this.#served, message));
   }
 
@@ -253,7 +271,7 @@ export class Session {
       throw vfioUserErrors.BAD_VERSION({ problem: `version ${major}.${minor}; this is ${PROTOCOL.major}` });
     }
     this.#client = capabilities;
-    this.dma.maxBytes = Math.min(capabilities.maxDataXferSize, OURS.maxDataXferSize);
+    this.#dma.maxBytes = Math.min(capabilities.maxDataXferSize, OURS.maxDataXferSize);
     this.#device.setGuestMemory?.(this.dma);
     const theirs = this.#openTwin(capabilities);
     const ours = {
@@ -311,12 +329,10 @@ export class Session {
   }
 
   #answer(message: Message, { flags, error }: { flags: number; error: number }, reply: Reply): void {
-    const { payload, fds = [], given = false } = reply;
+    const { payload, data, fds, given = false } = reply;
     const { id, command } = message;
-    if (!this.#over && wantsReply(message)) {
-      this.#outbox.add(encodeMessage({ id, command, flags, error, payload }), fds);
-    }
-    if (given) discard(fds);
+    if (!this.#over && wantsReply(message)) this.#outbox.add({ id, command, flags, error }, payload, data, fds);
+    if (given && fds !== undefined) discard(fds);
   }
 
   #end(cause?: unknown): void {

@@ -7,7 +7,7 @@ export function checkSize(command: number, payload: Uint8Array, need: number): v
 
 /** @throws VFIOUSER_BAD_SIZE (EINVAL) when the payload is not exactly `need` bytes. */
 export function checkExactSize(command: number, payload: Uint8Array, need: number | bigint): void {
-  if (BigInt(payload.length) !== BigInt(need)) {
+  if (typeof need === 'number' ? payload.length !== need : BigInt(payload.length) !== need) {
     throw vfioUserErrors.BAD_SIZE({ command, size: payload.length, need });
   }
 }

@@ -1,10 +1,11 @@
 import { type Fd, FdInbox, MAX_MESSAGE_FDS, type UnixSocket, type Watch, WOULD_BLOCK } from '@pinion/sys';
 import { discard } from './discard.js';
 import { vfioUserErrors } from './errors.js';
+import { StreamBuffer } from './stream-buffer.js';
 import type { Receiver, Transport } from './transport.js';
 
-/** Bytes that one receive may bring: a few hundred small messages. */
-const CHUNK = 65_536;
+/** Bytes that one receive may bring at least: a few hundred small messages. */
+const CHUNK = 16_384;
 
 interface Unsent {
   readonly bytes: Uint8Array;
@@ -15,7 +16,7 @@ interface Unsent {
 export class SocketTransport implements Transport {
   readonly #socket: UnixSocket;
   readonly #inbox = new FdInbox(MAX_MESSAGE_FDS);
-  readonly #chunk = new Uint8Array(CHUNK);
+  readonly #buffer = new StreamBuffer(CHUNK);
   #unsent: Unsent[] = [];
   #waiting = 0;
   #receiver: Receiver | undefined;
@@ -131,7 +132,7 @@ export class SocketTransport implements Transport {
   #receive(): void {
     let count: number;
     try {
-      count = this.#socket.tryReceive(this.#chunk, this.#inbox);
+      count = this.#socket.tryReceive(this.#buffer.room(), this.#inbox);
     } catch (cause) {
       this.#end(cause);
       return;
@@ -142,7 +143,7 @@ export class SocketTransport implements Transport {
     } else if (count === 0) {
       this.#end();
     } else {
-      this.#receiver?.received(this.#chunk.slice(0, count), this.#inbox.take());
+      this.#receiver?.received(this.#buffer.take(count), this.#inbox.take());
     }
   }
 
