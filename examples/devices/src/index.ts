@@ -19,6 +19,8 @@ export interface DeviceKind {
   readonly driver: string;
   readonly type: string;
   readonly description: string;
+  /** The options that it knows; others would be passed over. */
+  readonly takes: readonly (keyof DeviceOptions)[];
   plugin(options: DeviceOptions): Plugin;
 }
 
@@ -31,7 +33,13 @@ const nvmeOptions = ({ image, size, readOnly }: DeviceOptions): Parameters<typeo
 export const devices: ReadonlyMap<string, DeviceKind> = new Map<string, DeviceKind>([
   [
     'edu',
-    { driver: 'edu', type: 'card', description: 'teaching device: factorials, DMA, interrupts', plugin: () => edu() },
+    {
+      driver: 'edu',
+      type: 'card',
+      description: 'teaching device: factorials, DMA, interrupts',
+      takes: [],
+      plugin: () => edu(),
+    },
   ],
   [
     'gpio-idio-16',
@@ -39,6 +47,7 @@ export const devices: ReadonlyMap<string, DeviceKind> = new Map<string, DeviceKi
       driver: 'gpio-idio-16',
       type: 'board',
       description: 'digital I/O board, outputs wired to inputs',
+      takes: [],
       plugin: () => gpioIdio16(),
     },
   ],
@@ -48,6 +57,7 @@ export const devices: ReadonlyMap<string, DeviceKind> = new Map<string, DeviceKi
       driver: 'nvme',
       type: 'disk',
       description: 'NVMe disk with one namespace',
+      takes: ['image', 'size', 'readOnly'],
       plugin: (options) => nvme(nvmeOptions(options)),
     },
   ],

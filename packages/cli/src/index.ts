@@ -1,0 +1,10 @@
+export { cliErrors } from './errors.js';
+export { EXIT } from './exit-codes.js';
+export { type Failure, failureLine, failuresOf, failureText } from './failure-text.js';
+export { runPinion } from './program.js';
+export { type ActivatedSocket, activatedSockets } from './serve/activation.js';
+export { loadConfig, type ServeConfig } from './serve/config-file.js';
+export type { DeviceRequest, PluginOptions } from './serve/device-request.js';
+export { parseDeviceSpec } from './serve/device-spec.js';
+export { type PlannedDevice, planDevices, uuidOf } from './serve/plan.js';
+export type { StopSignal, Surroundings } from './surroundings.js';
