@@ -179,7 +179,7 @@ export async function runMixes(description: VmDescription, createHost: () => Pro
     const host = await createHost();
     try {
       const memlock = limit === undefined ? {} : { memlock: BigInt(limit) << 12n };
-      const run = new Run(await EmbeddedVm.start(host, { ...description, ...memlock }, devices));
+      const run = new Run(await EmbeddedVm.start(host, { ...description, ...memlock }, { plug: devices }));
       await steps(run);
       await run.vm.stop();
       run.row('VM stopped', 0);

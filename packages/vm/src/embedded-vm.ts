@@ -12,14 +12,22 @@ import type { VmDescription } from './description.js';
 import type { DeviceConfig, DeviceKind } from './device-kind.js';
 import type { DeviceSlot } from './device-slot.js';
 import { vmErrors } from './errors.js';
-import { GuestMachine } from './guest-machine.js';
-import { GuestMemory, type MemoryRegion, type PluggedRegion } from './guest-memory.js';
+import { GuestMachine, type PciBus } from './guest-machine.js';
+import { GuestMemory, type MemoryRegion, type PluggedRegion, type RamSource } from './guest-memory.js';
 import type { Host } from './host.js';
 import { VmTask } from './task.js';
 import { VmContainer } from './vm-container.js';
 
 /** A program that a guest runs. It reaches the world through `machine` only. */
 export type GuestProgram<T> = (machine: GuestMachine) => Promise<T>;
+
+/** Parts of a VM that an emulator brings along. */
+export interface VmParts {
+  /** Where guest memory comes from; default: the host makes it. */
+  readonly ram?: RamSource;
+  /** Where PCI functions appear besides the guest machine. */
+  readonly bus?: PciBus;
+}
 
 interface Slot extends DeviceSlot {
   readonly kind: DeviceKind;
@@ -50,13 +58,13 @@ export class EmbeddedVm implements RunningGuest {
   readonly #untrack: () => void;
   #state: 'running' | 'stopped' | 'killed' = 'running';
 
-  private constructor(host: Host, description: VmDescription) {
+  private constructor(host: Host, description: VmDescription, { ram, bus }: VmParts) {
     const { name, memlock } = description;
     this.name = name;
     this.host = host;
-    this.memory = new GuestMemory(host.memory, name);
+    this.memory = new GuestMemory(host.memory, name, ram);
     this.task = new VmTask(name, this.memory, memlock === undefined ? {} : { lockLimit: Number(memlock >> 12n) });
-    this.machine = new GuestMachine(name, this.memory, host.clock);
+    this.machine = new GuestMachine(name, this.memory, { clock: host.clock, ...(bus === undefined ? {} : { bus }) });
     let settle = (): void => {};
     this.done = new Promise((resolve) => {
       settle = resolve;
@@ -67,11 +75,15 @@ export class EmbeddedVm implements RunningGuest {
 
   /**
    * Builds the VM: memory, containers, mediated devices. `plug`: names of the devices that are plugged in at once, in this order;
-   * default: all, in the description's. A failure leaves nothing behind.
+   * default: all, in the description's. `ram`, `bus`: parts that somebody else brings. A failure leaves nothing behind.
    * @throws VM_NO_DEVICE (ENODEV), what core, the backend and the drivers throw.
    */
-  static async start(host: Host, description: VmDescription, plug?: readonly string[]): Promise<EmbeddedVm> {
-    const vm = new EmbeddedVm(host, description);
+  static async start(
+    host: Host,
+    description: VmDescription,
+    { plug, ...parts }: VmParts & { readonly plug?: readonly string[] } = {},
+  ): Promise<EmbeddedVm> {
+    const vm = new EmbeddedVm(host, description, parts);
     try {
       for (const region of description.memory) vm.memory.plug(region);
       for (const config of description.containers) await vm.#addContainer(config);

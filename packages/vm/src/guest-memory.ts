@@ -37,21 +37,25 @@ const FIRST_VADDR = 0x7f00_0000_0000n;
 const VADDR_STEP = 1n << 30n;
 const LAST_VADDR = 1n << 47n;
 
+/** Gives a region its pages, in order. */
+export type RamSource = (region: MemoryRegion) => readonly MemoryWindow[];
+
 /**
  * The memory of one VM, seen from both sides: as guest-physical memory (what its programs read and write), and as part of
  * the VMM process's address space (what containers map and devices pin). Source: KVM memslots over an mm_struct.
  */
 export class GuestMemory implements AddressSpace {
   readonly name: string;
-  readonly #machine: MachineMemory;
+  readonly #ram: RamSource;
   readonly #slots: Slot[] = [];
   #nextVaddr = FIRST_VADDR;
   #alive = true;
   #grabs = 0;
   #locked = 0;
 
-  constructor(machine: MachineMemory, name: string) {
-    this.#machine = machine;
+  /** `ram`: where pages come from; default: `machine` makes them. */
+  constructor(machine: MachineMemory, name: string, ram?: RamSource) {
+    this.#ram = ram ?? ((region) => machine.allocate(pagesOf(region)));
     this.name = name;
   }
 
@@ -73,14 +77,14 @@ export class GuestMemory implements AddressSpace {
     return this.#slots.map(({ name, at, size, vaddr }) => ({ name, at, size, vaddr }));
   }
 
-  /** @throws VM_BAD_REGION (EINVAL) for parts of pages or beyond 2^64, VM_REGION_EXISTS (EEXIST) for a name or place that is taken, VM_KILLED. */
+  /** @throws VM_BAD_REGION (EINVAL) for parts of pages or beyond 2^64, VM_REGION_EXISTS (EEXIST) for a name or place that is taken, VM_KILLED, and what the source of its pages throws. */
   plug(region: MemoryRegion): PluggedRegion {
     this.#checkAlive(`plugging of region ${region.name}`);
     const problem = regionProblem(region);
     if (problem !== undefined) throw vmErrors.BAD_REGION({ region: region.name, problem });
     const other = this.#slots.find((slot) => slot.name === region.name || overlap(slot, region));
     if (other !== undefined) throw vmErrors.REGION_EXISTS({ region: region.name, other: other.name });
-    const slot = { ...region, vaddr: this.#takeVaddr(region.size), windows: this.#machine.allocate(pagesOf(region)) };
+    const slot = { ...region, vaddr: this.#takeVaddr(region.size), windows: this.#ram(region) };
     this.#slots.push(slot);
     this.#slots.sort((a, b) => (a.at < b.at ? -1 : 1));
     return { name: slot.name, at: slot.at, size: slot.size, vaddr: slot.vaddr };

@@ -6,26 +6,45 @@ const WINDOW_PAGES = 2 ** 18;
 /** Frame numbers begin here, so that a forgotten translation (guest frame used as host frame) hits nothing. */
 const FIRST_PFN = 0x10_0000;
 
-/** One piece of host memory: consecutive frames in one buffer. */
+/** Where the bytes of a window are. */
+export interface MemoryPiece {
+  /** All bytes, live: asked for anew at each use, because an emulator may move its memory. Length 0 once freed. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Nobody has these bytes any more: every view of them, whoever kept one, is to be empty from here on. */
+  free(): void;
+}
+
+/** Bytes of a buffer of their own, which is detached when they go. */
+const ownPiece = (buffer: ArrayBuffer): MemoryPiece => {
+  const bytes = new Uint8Array(buffer);
+  return {
+    bytes,
+    // The copy is dropped; what counts is that the old buffer is detached.
+    free: () => void structuredClone(buffer, { transfer: [buffer] }),
+  };
+};
+
+/** One piece of host memory: consecutive frames. */
 export class MemoryWindow {
   readonly first: Pfn;
   readonly pages: number;
-  readonly #bytes: Uint8Array<ArrayBuffer>;
+  readonly #piece: MemoryPiece;
   readonly #references: Uint32Array;
   #referenced = 0;
   #owned = true;
+  #gone = false;
 
-  /** `buffer`: its zeroed bytes, `pages` pages. */
-  constructor(first: Pfn, pages: number, buffer: ArrayBuffer) {
+  /** `piece`: its bytes, `pages` pages. */
+  constructor(first: Pfn, pages: number, piece: MemoryPiece) {
     this.first = first;
     this.pages = pages;
-    this.#bytes = new Uint8Array(buffer);
+    this.#piece = piece;
     this.#references = new Uint32Array(pages);
   }
 
   /** All bytes, live. Length 0 once the window was freed. */
   get bytes(): Uint8Array<ArrayBuffer> {
-    return this.#bytes;
+    return this.#piece.bytes;
   }
 
   /** Pages somebody holds a long-term reference to. */
@@ -60,10 +79,9 @@ export class MemoryWindow {
   }
 
   #freeIfUnused(): void {
-    if (!this.freed || this.#bytes.byteLength === 0) return;
-    const { buffer } = this.#bytes;
-    // The copy is dropped; what counts is that every view of the old buffer, whoever kept one, is empty from here on.
-    structuredClone(buffer, { transfer: [buffer] });
+    if (!this.freed || this.#gone) return;
+    this.#gone = true;
+    this.#piece.free();
   }
 }
 
@@ -98,10 +116,15 @@ export class MachineMemory implements HostMemory {
       next += window.pages + 1;
       windows.push(window);
     }
-    this.#nextPfn = next;
-    this.#windows = this.#windows.filter((window) => !window.freed);
-    this.#windows.push(...windows);
+    this.#take(windows, next);
     return windows;
+  }
+
+  /** Makes memory that somebody else made, such as an emulator's RAM, part of this machine: `pages` fresh frame numbers for `piece`. */
+  adopt(pages: number, piece: MemoryPiece): MemoryWindow {
+    const window = new MemoryWindow(asPfn(this.#nextPfn), pages, piece);
+    this.#take([window], this.#nextPfn + pages + 1);
+    return window;
   }
 
   /** Pages with at least one long-term reference: 0 once every device gave everything back. */
@@ -156,9 +179,15 @@ export class MachineMemory implements HostMemory {
 
   #makeWindow(first: Pfn, pages: number): MemoryWindow {
     try {
-      return new MemoryWindow(first, pages, this.#makeBuffer(pages * PAGE_SIZE));
+      return new MemoryWindow(first, pages, ownPiece(this.#makeBuffer(pages * PAGE_SIZE)));
     } catch (cause) {
       throw vmErrors.NO_HOST_MEMORY({ pages }, cause);
     }
+  }
+
+  #take(windows: readonly MemoryWindow[], next: number): void {
+    this.#nextPfn = next;
+    this.#windows = this.#windows.filter((window) => !window.freed);
+    this.#windows.push(...windows);
   }
 }

@@ -1,4 +1,4 @@
-import type { DeviceFile } from '@pinion/core';
+import type { DeviceFile, RegionInfo } from '@pinion/core';
 import { vmErrors } from './errors.js';
 import { EventQueue } from './event-queue.js';
 
@@ -21,6 +21,10 @@ export class PciFunction {
     this.name = name;
     this.#file = file;
     file.device.ops.setIrqSink?.((index, vector) => this.#interrupts.push({ index, vector }));
+  }
+
+  get regions(): readonly RegionInfo[] {
+    return this.#file.device.ops.regions ?? [];
   }
 
   /** @throws CORE_FILE_CLOSED (EBADF) once the function was unplugged, CORE_NO_REGION, CORE_OUT_OF_REGION (EINVAL). */
@@ -53,6 +57,11 @@ export class PciFunction {
   /** The next interrupt. Rejects with VM_UNPLUGGED (ENODEV) when the function goes. */
   interrupt(): Promise<PciInterrupt> {
     return this.#interrupts.next();
+  }
+
+  /** Hands every interrupt to `receive` from now on, first of all the pin's if it is up; `interrupt()` gets none any more. */
+  deliverTo(receive: (interrupt: PciInterrupt) => void): void {
+    this.#file.device.ops.setIrqSink?.((index, vector) => receive({ index, vector }));
   }
 
   /** Interrupts that nobody took are forgotten. */

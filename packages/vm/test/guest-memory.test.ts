@@ -196,3 +196,28 @@ test('any order of pins, unpins, unplugs and exit: pages live exactly as long as
     { numRuns: 200 },
   );
 });
+
+test('memory of somebody else is adopted: asked for anew at each use, freed once, with its last reference', () => {
+  const machine = new MachineMemory();
+  const freed: string[] = [];
+  let bytes = new Uint8Array(2 * 4096);
+  const piece = {
+    get bytes() {
+      return bytes;
+    },
+    free: () => void freed.push('freed'),
+  };
+  const memory = new GuestMemory(machine, 'guest', () => [machine.adopt(2, piece)]);
+  const { vaddr } = memory.plug({ name: 'ram', at: 0n, size: 0x2000n });
+  const second = memory.pinPage(vaddrFrame(vaddr + 0x1000n), true);
+  memory.write(0x1000n, Uint8Array.of(7));
+  assert.equal(machine.bytes(second, 1)[0], 7);
+  bytes = new Uint8Array(2 * 4096).fill(9);
+  assert.equal(machine.bytes(second, 1)[0], 9, 'the emulator moved its memory');
+  memory.exit();
+  assert.deepEqual([freed, machine.referencedPages], [[], 1]);
+  machine.unpinPage(second, true);
+  assert.deepEqual([freed, machine.referencedPages], [['freed'], 0]);
+  assert.throws(() => machine.bytes(second, 1), RangeError);
+  assert.notEqual(machine.allocate(1)[0]?.first, second);
+});

@@ -77,7 +77,7 @@ export async function startSmallVm(
   const description = options.description ?? smallDescription(folder);
   const host = await Host.create(description, { clock: new TurnClock(), ...options.host });
   t.after(() => host.close());
-  const vm = await EmbeddedVm.start(host, description, options.plug);
+  const vm = await EmbeddedVm.start(host, description, options.plug === undefined ? {} : { plug: options.plug });
   return { vm, host, heap: new GuestHeap(0x10_0000n, 0x30_0000n), folder };
 }
 
