@@ -106,6 +106,33 @@ export const vmErrors = catalogue('VM', {
       ].join('\n  '),
   ],
   NO_FILE: ['ENOENT', (d: { file: string }) => `VM description ${d.file} cannot be read`],
+  NO_QEMU: ['ENOENT', (d: { folder: string }) => `no QEMU is set up in ${d.folder}; run 'npm run qemu:setup' once`],
+  NO_MODULE: [
+    'ENOENT',
+    (d: { module: string; kernel: string }) => `the kit's kernel ${d.kernel} has no module ${d.module}`,
+  ],
+  QEMU_FAILED: [
+    'EIO',
+    (d: { qemu: string; how: string; last: string }) =>
+      `QEMU of ${d.qemu} ended by ${d.how}${d.last === '' ? '' : `; the last it said:\n${d.last}`}`,
+  ],
+  QEMU_TIMEOUT: [
+    'ETIMEDOUT',
+    (d: { what: string; limit: number; last: string }) =>
+      `${d.what} took longer than ${d.limit} ms${d.last === '' ? '' : `; the last that was seen:\n${d.last}`}`,
+  ],
+  QMP_REFUSED: [
+    'EIO',
+    (d: { command: string; kind: string; problem: string }) =>
+      `QEMU refused ${d.command}: ${d.problem}${d.kind === '' ? '' : ` (${d.kind})`}`,
+  ],
+  QMP_BROKEN: ['EIO', (d: { problem: string }) => `the connection to QEMU's monitor is broken: ${d.problem}`],
+  GUEST_COMMAND: [
+    'EIO',
+    (d: { guest: string; code: string; status: number; output: string }) =>
+      `guest ${d.guest}: '${d.code.trim().split('\n')[0]}' ended with status ${d.status}:\n${d.output}`,
+  ],
+  GUEST_REBOOTED: ['ECANCELED', (d: { guest: string }) => `guest ${d.guest} was rebooted during a command`],
 });
 
 /** A problem for people: `file:line:column path: what`. */
