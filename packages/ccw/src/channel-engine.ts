@@ -57,12 +57,14 @@ export class ChannelEngine {
    */
   async run(): Promise<ProgramEnd> {
     await Promise.resolve();
-    if (!this.#cancelled) this.#request.unit.begin();
-    for (;;) {
+    for (let begun = false; ; ) {
       if (this.#cancelled) return this.#end({ count: 0 });
-      this.#phase = 'active';
       const ccw = this.#fetch();
       if (ccw === undefined || !isCommand(ccw.ccw.command)) return this.#check(CHANNEL_STATUS.PROGRAM_CHECK);
+      if (!begun) {
+        if (!(await this.#begin(ccw.ccw.command))) return this.#end({ count: 0 });
+        begun = true;
+      }
       const suspends = (ccw.ccw.flags & CCW_FLAG.SUSPEND) !== 0;
       const end = (suspends ? await this.#suspend(ccw) : undefined) ?? (await this.#execute(ccw));
       if (end !== undefined) return end;
@@ -84,6 +86,25 @@ export class ChannelEngine {
     if (this.#phase !== 'suspended') return false;
     this.#phase = 'active';
     this.#wake();
+    return true;
+  }
+
+  /** Settles when the program is resumed or cancelled. */
+  #woken(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  /** Waits while somebody else holds the unit: the start is pending. @returns false if the program was cancelled meanwhile. */
+  async #begin(command: number): Promise<boolean> {
+    const { unit } = this.#request;
+    for (let held = unit.whenFree?.(command); held !== undefined; held = unit.whenFree?.(command)) {
+      await Promise.race([held, this.#woken()]);
+      if (this.#cancelled) return false;
+    }
+    unit.begin();
+    this.#phase = 'active';
     return true;
   }
 
@@ -119,9 +140,7 @@ export class ChannelEngine {
   async #suspend(at: PreparedCcw): Promise<ProgramEnd | undefined> {
     if ((this.#request.program.orb.word1 & ORB.SUSPEND) === 0) return this.#check(CHANNEL_STATUS.PROGRAM_CHECK);
     this.#phase = 'suspended';
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-    });
+    await this.#woken();
     return this.#cancelled ? this.#end({ count: at.ccw.count }) : undefined;
   }
 

@@ -58,10 +58,9 @@ export function decodeTrack(bytes: Uint8Array, place: { cylinder: number; head: 
   const records: CkdRecord[] = [];
   for (let at = HOME_ADDRESS_SIZE; ; ) {
     if (at + COUNT_SIZE > bytes.length) throw bad('it has no end');
-    if (TERMINATOR.every((byte, index) => bytes[at + index] === byte)) break;
-    const keyLength = view.getUint8(at + 5);
+    if (isTerminator(bytes.subarray(at))) break;
     const key = at + COUNT_SIZE;
-    const data = key + keyLength;
+    const data = key + view.getUint8(at + 5);
     const end = data + view.getUint16(at + 6);
     if (end > bytes.length) throw bad(`record ${view.getUint8(at + 4)} reaches behind it`);
     records.push({
@@ -76,6 +75,9 @@ export function decodeTrack(bytes: Uint8Array, place: { cylinder: number; head: 
   if (records.length === 0) throw bad('it has no R0');
   return records;
 }
+
+/** Whether these bytes begin with the mark that ends a track. */
+export const isTerminator = (bytes: Uint8Array): boolean => TERMINATOR.every((byte, index) => bytes[index] === byte);
 
 /** The bytes of a track, padded with zeros to `size`. @throws PinionError CCW_BAD_TRACK (EINVAL) if they are more. */
 export function encodeTrack(

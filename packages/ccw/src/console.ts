@@ -14,9 +14,13 @@ const SENSE_ID = Uint8Array.of(0xff, 0x32, 0x15, 0x00, 0x32, 0x15, 0x00, 0x00);
 const LINE_MAX = 1920;
 const DONE = DEVICE_STATUS.CHANNEL_END | DEVICE_STATUS.DEVICE_END;
 
-/** A line-mode console (3215): what a guest writes goes to `print`, what somebody types is read line by line. */
+/**
+ * A line-mode console (3215): what a guest writes goes to `print`; what somebody types raises an attention and is read
+ * line by line.
+ */
 export class ConsoleUnit implements ControlUnit {
   readonly name = 'console 3215';
+  onSignal?: (deviceStatus: number) => void;
   readonly #print: (line: Uint8Array) => void;
   readonly #typed: Uint8Array[] = [];
   #sense = senseBytes(0);
@@ -30,9 +34,10 @@ export class ConsoleUnit implements ControlUnit {
     return this.#sense;
   }
 
-  /** Somebody typed a line. A read that finds none gets no bytes. */
+  /** Somebody typed a line, 1920 bytes at most count: the guest gets an attention. A read that finds none gets no bytes. */
   type(line: Uint8Array): void {
     this.#typed.push(line.slice(0, LINE_MAX));
+    this.onSignal?.(DEVICE_STATUS.ATTENTION);
   }
 
   reset(): void {

@@ -25,6 +25,13 @@ export interface ControlUnit {
   reset(): void;
   /** A new program starts: what the last one selected is void; sense bytes stay. */
   begin(): void;
+  /**
+   * Whether somebody else holds the unit: a program whose first command is `command` stays pending (it can be cancelled)
+   * until the promise settles, and is then asked again. Undefined: it may begin. Absent: the unit is never held.
+   */
+  whenFree?(command: number): Promise<void> | undefined;
+  /** Set by the subchannel: tells a device status (`DEVICE_STATUS`) that no program asked for, such as an attention. */
+  onSignal?: (deviceStatus: number) => void;
   /** Executes one command. @returns device status (`DEVICE_STATUS`). A throw becomes an interface-control check. */
   execute(command: number, data: ChannelData): number | Promise<number>;
   /** The 32 bytes that explain the last unit check. */
@@ -36,10 +43,11 @@ export const SENSE0 = { COMMAND_REJECT: 0x80, INTERVENTION: 0x40, EQUIPMENT_CHEC
 /** Sense byte 1. */
 export const SENSE1 = { PERMANENT: 0x80, NO_RECORD: 0x08, FILE_PROTECTED: 0x04, WRITE_INHIBITED: 0x02 } as const;
 
-/** 32 sense bytes of which only the first two say something. */
-export function senseBytes(byte0: number, byte1 = 0): Uint8Array {
+/** 32 sense bytes; byte 7 is the format and message of a disk, all others say nothing. */
+export function senseBytes(byte0: number, byte1 = 0, byte7 = 0): Uint8Array {
   const sense = new Uint8Array(SENSE_SIZE);
   sense.set([byte0, byte1]);
+  sense[7] = byte7;
   return sense;
 }
 

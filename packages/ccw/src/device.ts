@@ -7,11 +7,12 @@ import {
   type PinningDeviceOps,
   type RegionInfo,
 } from '@pinion/core';
+import type { PathEvent } from './channel-paths.js';
 import { ccwErrors } from './errors.js';
 import { type IrqSet, IrqTriggers, type Trigger } from './irq-triggers.js';
 import type { CcwQuirk } from './quirks.js';
 import { ReportQueue } from './report-queue.js';
-import { type CcwState, type PathEvent, StateMachine } from './state-machine.js';
+import { type CcwState, StateMachine } from './state-machine.js';
 import type { Subchannel } from './subchannel.js';
 import {
   ASYNC_COMMAND,
@@ -39,8 +40,8 @@ export interface CcwDeviceOptions {
 
 /** Every 10th request for the device is worth a line in the log. Source: vfio_ccw_mdev_request(). */
 const REQUEST_LOG_INTERVAL = 10;
-/** The only channel path is mask bit 80; its identifier is 0. */
-const PATH_MASK = 0x80;
+/** Mask bit of path 0; path n is n bits below. */
+const FIRST_PATH = 0x80;
 
 const REGIONS: readonly RegionInfo[] = [
   { index: IO_REGION.index, name: 'io', size: IO_REGION.size, readable: true, writable: true },
@@ -254,12 +255,11 @@ export class CcwDevice implements PinningDeviceOps {
   }
 
   /**
-   * The channel path `path` (0 is the only one) comes or goes. `offline` and `online` queue a report in region 3, with
+   * The channel path `path` (0..7; nothing happens for one that is not installed) comes or goes. `offline` and `online` queue a report in region 3, with
    * interrupt 1; `offline` and `vary-off` halt a program in flight that uses the path. Source: vfio_ccw_chp_event().
    */
   pathEvent(event: PathEvent, path = 0): void {
-    if (path !== 0) return;
-    this.#machine.pathEvent(event, PATH_MASK);
+    if (!this.#machine.pathEvent(event, FIRST_PATH >> path)) return;
     if (event === 'online') this.#report(CRW.PATH_AVAILABLE | path);
     if (event === 'offline') this.#report(CRW.PATH_GONE | path);
   }

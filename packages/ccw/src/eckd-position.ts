@@ -1,13 +1,17 @@
 import type { CkdRecord } from './ckd-track.js';
 import type { CkdVolume } from './ckd-volume.js';
-import { SENSE0, SENSE1 } from './control-unit.js';
+import { Check, fileProtected, noRecord, REJECT, reject, TRACK_SENSE } from './eckd-check.js';
+import { OPERATIONS, type Operation } from './eckd-operations.js';
 import {
   decodeEckdExtent,
   decodeEckdLocate,
   ECKD_EXTENT_SIZE,
+  ECKD_LOCATE_EXTENDED_SIZE,
   ECKD_LOCATE_SIZE,
   ECKD_OPERATION,
+  ECKD_PERMISSION,
   type EckdExtent,
+  type EckdLocate,
   ORIENTATION,
   type TrackAddress,
 } from './eckd-wire.js';
@@ -15,29 +19,16 @@ import { DEVICE_STATUS } from './wire.js';
 
 const DONE = DEVICE_STATUS.CHANNEL_END | DEVICE_STATUS.DEVICE_END;
 
-/** Sense byte 1 of a 3390. */
-export const TRACK_SENSE = { INVALID_FORMAT: 0x40, END_OF_CYLINDER: 0x20 } as const;
-
-/** Ends a command with a unit check and these sense bytes. */
-export class Check extends Error {
-  readonly byte0: number;
-  readonly byte1: number;
-
-  constructor(byte0: number, byte1 = 0) {
-    super(`sense ${byte0.toString(16)} ${byte1.toString(16)}`);
-    this.byte0 = byte0;
-    this.byte1 = byte1;
-  }
-}
-
-export const reject = (): Check => new Check(SENSE0.COMMAND_REJECT);
-
 /** How much of the current record has passed under the head. */
 export type Passed = 'count' | 'key' | 'all';
 
-/** What a locate allows until `left` records are done. */
+/** What a locate allows until `left` records or tracks are done. */
 export interface Domain {
   readonly operation: number;
+  /** Its last command is a read count. */
+  readonly suffix: boolean;
+  /** Tracks of a map that are still to come, after the one under the head. */
+  readonly tracks: TrackAddress[];
   left: number;
 }
 
@@ -80,41 +71,87 @@ export class EckdPosition {
   }
 
   defineExtent(bytes: Uint8Array): number {
-    if (bytes.length < ECKD_EXTENT_SIZE || this.extent !== undefined) throw reject();
+    if (bytes.length < ECKD_EXTENT_SIZE) throw reject(REJECT.SHORT);
+    if (this.extent !== undefined) throw reject(REJECT.SEQUENCE);
     const extent = decodeEckdExtent(bytes);
-    if (this.#number(extent.begin) > this.#number(extent.end) || !this.#exists(extent.end)) throw reject();
+    if (this.#number(extent.begin) > this.#number(extent.end) || !this.#exists(extent.end))
+      throw reject(REJECT.PARAMETER);
     this.extent = extent;
     return DONE;
   }
 
-  async locate(bytes: Uint8Array): Promise<number> {
-    if (bytes.length < ECKD_LOCATE_SIZE || this.extent === undefined) throw reject();
-    const { orientation, operation, count, seek, search, record } = decodeEckdLocate(bytes);
-    if (count === 0) throw reject();
-    const known: readonly number[] = Object.values(ECKD_OPERATION);
-    if (!known.includes(operation)) throw reject();
-    this.seek(seek);
+  /** A locate record of 16 bytes, or an extended one with its parameter. Nothing is selected unless all of it is right. */
+  async locate(bytes: Uint8Array, kind: 'plain' | 'extended'): Promise<number> {
+    if (bytes.length < (kind === 'plain' ? ECKD_LOCATE_SIZE : ECKD_LOCATE_EXTENDED_SIZE)) throw reject(REJECT.SHORT);
+    if (this.extent === undefined) throw reject(REJECT.SEQUENCE);
+    const locate = decodeEckdLocate(bytes);
+    const operation = this.#checkLocate(locate, kind);
+    const tracks = operation.mapped === true ? this.#mappedTracks(locate) : [];
+    this.seek(locate.seek);
     const head = await this.load();
-    this.domain = { operation, left: count };
-    if (
-      orientation === ORIENTATION.HOME_ADDRESS ||
-      orientation === ORIENTATION.INDEX ||
-      operation === ECKD_OPERATION.READ_TRACKS
-    )
-      return DONE;
-    const index = head.records.findIndex(
-      (one) =>
-        one.number === record && one.cylinder === (search.cylinder & 0xffff) && (one.head & 0x0f) === search.head,
-    );
-    if (index < 0) throw new Check(0, SENSE1.NO_RECORD);
-    head.index = index;
-    head.passed = 'count';
-    this.matched = true;
+    await this.#orient(head, locate);
+    if (operation.counts !== 'nothing') {
+      const { count, suffix = false } = locate;
+      this.domain = { operation: locate.operation, suffix, tracks, left: count };
+    }
     return DONE;
   }
 
+  #checkLocate(locate: EckdLocate & { readonly reserved: boolean }, kind: 'plain' | 'extended'): Operation {
+    const operation = OPERATIONS.get(locate.operation);
+    const known = operation !== undefined && (kind === 'extended' || locate.operation <= 0xff);
+    if (!known || locate.reserved || !operation.orientations.includes(locate.orientation))
+      throw reject(REJECT.PARAMETER);
+    const least = operation.counts === 'nothing' ? 0 : locate.suffix === true ? 2 : 1;
+    const most = operation.counts === 'nothing' ? 0 : Number.POSITIVE_INFINITY;
+    if (locate.count < least || locate.count > most) throw reject(REJECT.PARAMETER);
+    if (locate.suffix === true && operation.suffix !== true) throw reject(REJECT.PARAMETER);
+    if (operation.writes !== 'nothing' && !this.permits(operation.writes)) throw reject(REJECT.SEQUENCE);
+    return operation;
+  }
+
+  /** Whether the extent allows to write data, or records. */
+  permits(what: 'data' | 'records'): boolean {
+    const permission = this.extent?.permission ?? ECKD_PERMISSION.ALL;
+    return permission !== ECKD_PERMISSION.READ_ONLY && (what === 'data' || permission !== ECKD_PERMISSION.UPDATE);
+  }
+
+  /** The tracks of a map behind its first one, all inside the extent. */
+  #mappedTracks({ count, seek, tracks = [] }: EckdLocate): TrackAddress[] {
+    const first = this.#number(seek);
+    const wanted = tracks.flatMap((one, index) => (one ? [first + index] : []));
+    if (tracks[0] !== true || wanted.length !== count) throw reject(REJECT.PARAMETER);
+    const addresses = wanted.map((number) => this.#address(number));
+    for (const address of addresses) {
+      if (!this.#exists(address)) throw fileProtected();
+      this.#checkInside(address);
+    }
+    return addresses.slice(1);
+  }
+
+  /** Puts the head where the orientation says. */
+  async #orient(head: Head, { orientation, operation, search, record }: EckdLocate): Promise<void> {
+    if (orientation === ORIENTATION.INDEX || operation === ECKD_OPERATION.WRITE_TRACKSET) return;
+    const here = (cylinder: number, number: number): boolean =>
+      cylinder === (search.cylinder & 0xffff) && number === search.head;
+    if (orientation === ORIENTATION.HOME_ADDRESS || operation === ECKD_OPERATION.READ_TRACKS) {
+      const wanted = orientation === ORIENTATION.HOME_ADDRESS && operation !== ECKD_OPERATION.READ_TRACKS;
+      if (wanted && !here(head.cylinder & 0xffff, head.head)) throw noRecord();
+      if (operation === ECKD_OPERATION.READ_TRACKS) head.index = this.#indexOf(head, record, here);
+      if (orientation === ORIENTATION.HOME_ADDRESS) head.index = -1;
+      return;
+    }
+    head.index = this.#indexOf(head, record, here);
+    if (head.index < 0) throw noRecord();
+    head.passed = orientation === ORIENTATION.DATA ? 'all' : 'count';
+    this.matched = true;
+  }
+
+  #indexOf = (head: Head, number: number, here: (cylinder: number, head: number) => boolean): number =>
+    head.records.findIndex((one) => one.number === number && here(one.cylinder, one.head & 0x0f));
+
   seek(to: TrackAddress): number {
-    if (!this.#exists(to)) throw reject();
+    if (!this.#exists(to)) throw reject(REJECT.PARAMETER);
     this.#checkInside(to);
     this.address = { cylinder: to.cylinder, head: to.head };
     this.head = undefined;
@@ -125,6 +162,11 @@ export class EckdPosition {
 
   #number = ({ cylinder, head }: TrackAddress): number => cylinder * this.#volume.heads + head;
 
+  #address = (number: number): TrackAddress => ({
+    cylinder: Math.floor(number / this.#volume.heads),
+    head: number % this.#volume.heads,
+  });
+
   #exists({ cylinder, head }: TrackAddress): boolean {
     return cylinder < this.#volume.cylinders && head < this.#volume.heads;
   }
@@ -133,7 +175,7 @@ export class EckdPosition {
     const extent = this.extent;
     if (extent === undefined) return;
     const at = this.#number(track);
-    if (at < this.#number(extent.begin) || at > this.#number(extent.end)) throw new Check(0, SENSE1.FILE_PROTECTED);
+    if (at < this.#number(extent.begin) || at > this.#number(extent.end)) throw fileProtected();
   }
 
   /** The track under the head, read once per seek. */
@@ -145,13 +187,13 @@ export class EckdPosition {
     return this.head;
   }
 
-  /** The next track of a multi-track operation. */
+  /** The next track of a multi-track operation: of the domain's map, or the one behind. R0 is under the head then. */
   async nextTrack(): Promise<Head> {
-    const { cylinder, head } = this.address;
-    const domain = this.domain;
-    const last = head + 1 >= this.#volume.heads;
-    if (last && domain === undefined) throw new Check(0, TRACK_SENSE.END_OF_CYLINDER);
-    const to = last ? { cylinder: cylinder + 1, head: 0 } : { cylinder, head: head + 1 };
+    const { domain, address } = this;
+    const mapped = domain?.tracks.shift();
+    const last = address.head + 1 >= this.#volume.heads;
+    if (mapped === undefined && last && domain === undefined) throw new Check(0, TRACK_SENSE.END_OF_CYLINDER);
+    const to = mapped ?? this.#address(this.#number(address) + 1);
     if (!this.#exists(to)) throw new Check(0, TRACK_SENSE.END_OF_CYLINDER);
     this.seek(to);
     this.domain = domain;
@@ -173,16 +215,30 @@ export class EckdPosition {
         head.turns += 1;
         head.index = from === 'search' ? 0 : 1;
       }
-      if (head.turns > 1 || tries > this.#volume.heads) throw new Check(0, SENSE1.NO_RECORD);
+      if (head.turns > 1 || tries > this.#volume.heads) throw noRecord();
     }
     return head;
   }
 
-  /** A domain has so many commands of its kind; then another locate is needed. */
-  useDomain(...operations: readonly number[]): void {
+  /** A domain has so many commands of its kind; then another locate is needed. `count`: records or tracks of this one. */
+  useDomain(operations: readonly number[], count = 1): void {
     const domain = this.domain;
     if (domain === undefined) return;
-    if (domain.left === 0 || !operations.includes(domain.operation)) throw reject();
-    domain.left -= 1;
+    const suffixed = domain.suffix && domain.left === 1;
+    if (domain.left < count || suffixed || !operations.includes(domain.operation)) throw reject(REJECT.SEQUENCE);
+    domain.left -= count;
+  }
+
+  /** The read count that ends a domain. @returns false if this domain has none, or not yet. */
+  useSuffix(): boolean {
+    const domain = this.domain;
+    if (domain === undefined || !domain.suffix || domain.left !== 1) return false;
+    domain.left = 0;
+    return true;
+  }
+
+  /** Commands about the disk itself have no place in a domain. */
+  leaveDomain(): void {
+    if ((this.domain?.left ?? 0) > 0) throw reject(REJECT.SEQUENCE);
   }
 }

@@ -11,6 +11,10 @@ export const ccwErrors = catalogue('CCW', {
     (at: { parent: string; known: string }) =>
       `no control unit behind subchannel ${at.parent}; units were given for: ${at.known || 'none'}`,
   ],
+  BAD_PATHS: [
+    'EINVAL',
+    (at: { unit: string; paths: number }) => `${at.unit}: ${at.paths} channel paths; a subchannel has 1 to 8`,
+  ],
   BAD_REGION: [
     'EINVAL',
     (at: { device: string; index: number; offset: number; length: number }) =>

@@ -2,6 +2,7 @@ export { CARD_COMMAND, CARD_SIZE, CardUnit } from './card-unit.js';
 export { CHAIN_MAX, CHAINS_MAX, type Chain, readChains } from './ccw-chains.js';
 export { CcwData, type DataSpan } from './ccw-data.js';
 export { ChannelEngine, type EnginePhase, type EngineRequest, type ProgramEnd, STEPS_MAX } from './channel-engine.js';
+export type { PathEvent } from './channel-paths.js';
 export { ChannelProgram, type HostOrb, type Position, type PreparedCcw } from './channel-program.js';
 export {
   type CkdRecord,
@@ -33,7 +34,9 @@ export {
 export { CcwDevice, type CcwDeviceOptions, type CopyBytes, type RegionAccess } from './device.js';
 export { type DiskImage, memoryImage, openFileImage } from './disk-image.js';
 export { type CcwDriver, type CcwDriverOptions, ccw, createCcwDriver } from './driver.js';
-export { EckdDisk } from './eckd-disk.js';
+export { EckdDisk, type EckdDiskOptions } from './eckd-disk.js';
+export { DiskShare } from './eckd-share.js';
+export { PSF_ORDER, PSF_SUBORDER } from './eckd-subsystem.js';
 export * from './eckd-wire.js';
 export { EngineSubchannel } from './engine-subchannel.js';
 export { ccwErrors } from './errors.js';
@@ -43,7 +46,7 @@ export { directIdal, type IdalFormat, idalFormat, idawCount } from './idal.js';
 export { IRQ_SET, type IrqSet, IrqTriggers, type Trigger } from './irq-triggers.js';
 export { CancelHaltClear, type Cancelled, CLEARS, QUIESCE_WAIT } from './quiesce.js';
 export { CCW_PROFILES, CCW_QUIRKS, type CcwProfile, type CcwQuirk, ccwQuirksOf, quirkSet } from './quirks.js';
-export { type CcwState, type PathEvent, StateMachine, type StateMachineRequest } from './state-machine.js';
+export { type CcwState, StateMachine, type StateMachineRequest } from './state-machine.js';
 export type { ConditionCode, Subchannel, SubchannelStatus } from './subchannel.js';
 export {
   type DeviceInfo,

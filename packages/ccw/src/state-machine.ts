@@ -1,4 +1,5 @@
 import { type FrameRange, frameAddress, type PinningDeviceContext } from '@pinion/core';
+import { ChannelPaths, type PathEvent } from './channel-paths.js';
 import { ChannelProgram } from './channel-program.js';
 import { ccwErrors } from './errors.js';
 import { CancelHaltClear, QUIESCE_WAIT } from './quiesce.js';
@@ -8,9 +9,6 @@ import { ASYNC_COMMAND, decodeIrb, encodeIrb, ORB, type Orb, SCSW } from './wire
 
 /** Source: enum vfio_ccw_state. */
 export type CcwState = 'not-oper' | 'standby' | 'idle' | 'cp-processing' | 'cp-pending';
-
-/** What happens to a channel path. Source: enum of CHP_* events. */
-export type PathEvent = 'online' | 'offline' | 'vary-on' | 'vary-off';
 
 export interface StateMachineRequest {
   readonly context: PinningDeviceContext;
@@ -26,7 +24,7 @@ export interface StateMachineRequest {
 /** Why a program is being ended: its interruption is told unless a reset or an unmapping wanted it. */
 type Ending = 'reset' | 'unmap';
 
-const ALL_PATHS = 0xff;
+const FIRST_PATH = 0x80;
 const STATUS = SCSW.ALERT | SCSW.INTERMEDIATE | SCSW.PRIMARY | SCSW.SECONDARY | SCSW.PENDING;
 const DEFERRED_CC = 0x0300_0000;
 
@@ -59,12 +57,12 @@ export class StateMachine {
   /** I/O of a lost subchannel that still touches pages. */
   #remains: Promise<void> | undefined;
   #turn: Promise<unknown> = Promise.resolve();
-  #paths = 0x80;
-  #allowedPaths = ALL_PATHS;
+  readonly #paths: ChannelPaths;
 
   constructor(request: StateMachineRequest) {
     this.#request = request;
     this.#subchannel = request.subchannel;
+    this.#paths = new ChannelPaths(request.subchannel.stsch()?.paths ?? FIRST_PATH);
     this.#subchannel.onInterrupt = (irb) => this.interrupt(irb);
   }
 
@@ -76,9 +74,9 @@ export class StateMachine {
     return this.#program?.pages ?? 0;
   }
 
-  /** Paths that a start uses by default, and paths that an operator allows. Source: sch->lpm, sch->opm. */
+  /** Paths that a start uses by default, and paths that an operator allows. */
   get paths(): { readonly usable: number; readonly allowed: number } {
-    return { usable: this.#paths, allowed: this.#allowedPaths };
+    return { usable: this.#paths.usable, allowed: this.#paths.allowed };
   }
 
   /** Settles when no program is in flight. */
@@ -140,20 +138,15 @@ export class StateMachine {
     this.#settle();
   }
 
-  /** A path (mask bit 80) comes or goes. */
-  pathEvent(event: PathEvent, mask: number): void {
-    if (event === 'vary-on') {
-      this.#allowedPaths |= mask;
-      this.#paths |= mask;
-    } else if (event === 'online') {
-      this.#paths |= mask & this.#allowedPaths;
-    } else {
-      if (event === 'vary-off') {
-        this.#allowedPaths &= ~mask;
-        this.#paths &= ~mask;
-      }
-      this.#stopPath(mask);
-    }
+  /**
+   * A path (one mask bit) comes or goes. @returns false if it is not installed: nothing happens then.
+   * Source: vfio_ccw_chp_event().
+   */
+  pathEvent(event: PathEvent, mask: number): boolean {
+    if ((this.#paths.installed & mask) === 0) return false;
+    if (event === 'online' || event === 'offline') this.#subchannel.setPath?.(mask, event === 'online');
+    if (this.#paths.change(event, mask)) this.#stopPath(mask);
+    return true;
   }
 
   /** The subchannel is lost. Pages go when nobody touches them any more. */
@@ -250,7 +243,7 @@ export class StateMachine {
   #ssch(program: ChannelProgram): void {
     try {
       this.#checkPrepared(program);
-      const orb = program.hostOrb(0, this.#paths);
+      const orb = program.hostOrb(0, this.#paths.usable);
       const cc = this.#subchannel.ssch(orb, program);
       if (cc !== 0) throw this.#refusedStart(cc, orb);
       this.#checkKept();
@@ -279,8 +272,8 @@ export class StateMachine {
     if (cc === 'operand-exception') return ccwErrors.BAD_ORB({ device, word1 });
     if (cc !== 3) return ccwErrors.FUNCTION_BUSY({ device });
     const tried = (word1 & ORB.LPM) >>> 8;
-    this.#paths = tried === 0 ? 0 : this.#paths & ~tried;
-    if (this.#paths === 0 || this.#subchannel.stsch() === undefined)
+    this.#paths.lose(tried);
+    if (this.#paths.usable === 0 || this.#subchannel.stsch() === undefined)
       return ccwErrors.SUBCHANNEL_GONE({ device, instruction: 'SSCH' });
     return ccwErrors.PATH_LOST({ device });
   }

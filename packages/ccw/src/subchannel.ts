@@ -10,6 +10,8 @@ export interface SubchannelStatus {
   readonly activity: number;
   /** Paths that I/O has used, one bit each. */
   readonly lastPathUsed: number;
+  /** Paths that are installed; absent: the first one. */
+  readonly paths?: number;
   /** The whole block, 52 bytes. */
   readonly schib: Uint8Array;
 }
@@ -39,6 +41,8 @@ export interface Subchannel {
    * if that is so already. No interruption follows.
    */
   vanish(): Promise<void> | undefined;
+  /** Paths come (again) or go, as mask bits: a start must not use one that has gone. */
+  setPath?(mask: number, works: boolean): void;
   /** The unit behind it is as after power-on: on open and on reset of the device. */
   resetUnit?(): void;
   /** RSCH: a suspended program goes on. @returns whether there was one. */

@@ -166,14 +166,17 @@ export interface Irb {
   readonly channelStatus: number;
   readonly count: number;
   readonly sense?: Uint8Array;
+  /** Mask bit of the path that was used last; default 80, the first one. */
+  readonly lastPathUsed?: number;
 }
 
 export const IRB_SIZE = 96;
 export const SENSE_SIZE = 32;
 const ESW = 12;
 const ECW = 32;
-/** Extended status, word 0: the one path (mask 80) was the last used. */
-const LAST_PATH_USED = 0x0080_0000;
+/** Extended status, byte 1: the path that was used last. */
+const LAST_PATH_USED = ESW + 1;
+const FIRST_PATH = 0x80;
 /** Extended report word: concurrent sense, 32 bytes. */
 const CONCURRENT_SENSE = 0x0100_0000 | (SENSE_SIZE << 16);
 
@@ -184,7 +187,7 @@ export function encodeIrb(irb: Irb): Uint8Array {
   view.setUint32(0, irb.word0);
   view.setUint32(4, irb.cpa);
   view.setUint32(8, ((irb.deviceStatus << 24) | (irb.channelStatus << 16) | irb.count) >>> 0);
-  view.setUint32(ESW, LAST_PATH_USED);
+  view.setUint8(LAST_PATH_USED, irb.lastPathUsed ?? FIRST_PATH);
   if (irb.sense === undefined) return bytes;
   view.setUint32(0, irb.word0 | SCSW.EXTENDED);
   view.setUint32(ESW + 4, CONCURRENT_SENSE);
@@ -220,13 +223,16 @@ export const CRW_REGION = { index: 3, size: 8, word: 0 } as const;
 export const CCW_IRQ = { IO: 0, CRW: 1, REQUEST: 2 } as const;
 
 export const SCHIB_SIZE = 52;
-/** Offsets in bytes in a subchannel information block, and the bits of its flags word. */
+/** Offsets in bytes in a subchannel information block, and the bits of its flags word. Source: struct pmcw. */
 export const SCHIB = {
   intparm: 0,
   flags: 4,
+  logicalPaths: 8,
   lastPathUsed: 10,
-  pathInstalled: 16,
-  pathAvailable: 18,
+  pathsInstalled: 11,
+  pathsOperational: 14,
+  pathsAvailable: 15,
+  pathIdentifiers: 16,
   scsw: 28,
   ENABLED: 0x0080_0000,
   VALID: 0x0001_0000,

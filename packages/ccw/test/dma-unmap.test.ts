@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { commandOrb, FbaDisk, ORB } from '@pinion/ccw';
+import { commandOrb, ECKD_COMMAND, ECKD_OPERATION, EckdDisk, FbaDisk, ORB, openHerculesVolume } from '@pinion/ccw';
 import type { FrameRange } from '@pinion/core';
 import fc from 'fast-check';
+import { extent, herculesBytes, locate, runSteps } from './eckd-volume.js';
 import { GatedImage, ScriptedUnit } from './fake-disk.js';
 import { FakeGuest, framesOf } from './fake-guest.js';
 import { AT, fbaProgram, openSubchannel, type Subchannel } from './subchannel.js';
@@ -107,6 +108,38 @@ test('a disk read is in flight: dmaUnmap waits for it, and nobody writes to the 
   await turn();
   assert.equal(guest.untouched(range), true);
 });
+
+for (const [what, command, operation] of [
+  ['read', ECKD_COMMAND.READ_DATA, ECKD_OPERATION.READ],
+  ['write', ECKD_COMMAND.WRITE_DATA, ECKD_OPERATION.WRITE],
+] as const)
+  test(`a 3390 ${what} is in flight: dmaUnmap waits for the image, and nobody touches the pages afterwards`, async () => {
+    const image = new GatedImage(herculesBytes(1));
+    image.release();
+    const volume = await openHerculesVolume(image);
+    image.shut();
+    const { guest, device } = openSubchannel(new EckdDisk(volume), {}, new FakeGuest(0x10000, 512));
+    const program = runSteps(guest, device, [
+      extent(1),
+      locate({ operation, count: 1, record: 0 }),
+      [command, new Uint8Array(8)],
+    ]);
+    await image.began;
+    const range = framesOf(AT.data, 0x20000);
+    let settled = false;
+    const unmapping = device.dmaUnmap(range).then(() => {
+      settled = true;
+    });
+    await turn();
+    assert.deepEqual([settled, image.inFlight, guest.pinned > 0], [false, 1, true]);
+    image.release();
+    await unmapping;
+    await program;
+    assert.deepEqual([image.inFlight, guest.pinned, device.state], [0, 0, 'idle']);
+    assert.equal(guest.unmap(range), 0);
+    await turn();
+    assert.equal(guest.untouched(range), true);
+  });
 
 test('reportLost: one interrupt with the clear function when an unmapping ended the program', async () => {
   const { guest, device, interrupts } = inFlight({ reportLost: true });

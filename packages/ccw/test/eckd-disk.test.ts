@@ -196,19 +196,22 @@ const unchecked = [
   ],
   ['a write without a search', [seek(0, 0), [CMD.WRITE_DATA, new Uint8Array(8)]], '8000'],
   [
-    'a write where writes are inhibited',
-    [
-      extent(CYLINDERS, ECKD_PERMISSION.READ_ONLY),
-      locate({ operation: OP.WRITE, count: 1, record: 0 }),
-      [CMD.WRITE_DATA, new Uint8Array(8)],
-    ],
-    '0004',
+    'a write domain where writes are inhibited',
+    [extent(CYLINDERS, ECKD_PERMISSION.READ_ONLY), locate({ operation: OP.WRITE, count: 1, record: 0 })],
+    '8000',
   ],
   [
-    'a format where only updates are allowed',
+    'a format domain where only updates are allowed',
+    [extent(CYLINDERS, ECKD_PERMISSION.UPDATE), locate({ operation: OP.FORMAT, count: 1, record: 0 })],
+    '8000',
+  ],
+  [
+    'a searched write where writes are inhibited',
     [
-      extent(CYLINDERS, ECKD_PERMISSION.UPDATE),
-      locate({ operation: OP.FORMAT, count: 1, record: 0 }),
+      extent(CYLINDERS, ECKD_PERMISSION.READ_ONLY),
+      seek(0, 0),
+      [CMD.SEARCH_ID_EQUAL, id(0, 0, 0)],
+      [0x08, 2],
       [CMD.WRITE_CKD, new Uint8Array(16)],
     ],
     '0004',

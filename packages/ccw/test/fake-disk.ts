@@ -20,14 +20,19 @@ export class GatedImage implements DiskImage {
   inFlight = 0;
   readonly #bytes: Uint8Array;
   #open: () => void = () => {};
-  #gate: Promise<void>;
+  #gate: Promise<void> = Promise.resolve();
   #began: () => void = () => {};
-  /** Settles when a transfer has begun. */
-  began: Promise<void>;
+  /** Settles when a transfer has begun since the gate was shut. */
+  began: Promise<void> = Promise.resolve();
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
     this.size = bytes.length;
+    this.shut();
+  }
+
+  /** The next transfers wait. */
+  shut(): void {
     this.#gate = new Promise((resolve) => {
       this.#open = resolve;
     });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CARD_COMMAND, CARD_SIZE, CardUnit, CCW_FLAG, CONSOLE_COMMAND, ConsoleUnit } from '@pinion/ccw';
+import { CARD_COMMAND, CARD_SIZE, CardUnit, CCW_FLAG, CONSOLE_COMMAND, ConsoleUnit, SCSW } from '@pinion/ccw';
 import { runSteps } from './eckd-volume.js';
 import { openSubchannel } from './subchannel.js';
 
@@ -10,9 +10,15 @@ const shown = (bytes: Uint8Array | undefined): string => new TextDecoder().decod
 test('a console prints what is written and reads what is typed, one line each', async () => {
   const printed: string[] = [];
   const unit = new ConsoleUnit((line) => void printed.push(shown(line)));
-  const { guest, device } = openSubchannel(unit);
+  const { guest, device, interrupts } = openSubchannel(unit);
   unit.type(text('first'));
   unit.type(text('second'));
+  await Promise.resolve();
+  assert.deepEqual(
+    interrupts.map(({ irb }) => [irb.word0, irb.deviceStatus]),
+    [[SCSW.ALERT | SCSW.PENDING, 0x80]],
+    'two lines, one attention',
+  );
   const { irb, reads } = await runSteps(guest, device, [
     [CONSOLE_COMMAND.WRITE, text('READY'), CCW_FLAG.SLI],
     [CONSOLE_COMMAND.READ, 80, CCW_FLAG.SLI],
@@ -26,6 +32,22 @@ test('a console prints what is written and reads what is typed, one line each', 
   assert.equal(Buffer.from(reads[5] ?? []).toString('hex'), 'ff32150032150000');
   const refused = await runSteps(guest, device, [[0x05, 1]]);
   assert.deepEqual([refused.irb.deviceStatus, refused.irb.sense?.[0], guest.pinned], [0x0e, 0x80, 0]);
+});
+
+test('an attention waits for the end of the program; a closed device loses it', async () => {
+  const unit = new ConsoleUnit(() => unit.type(text('while it runs')));
+  const { guest, device, interrupts } = openSubchannel(unit);
+  await runSteps(guest, device, [[CONSOLE_COMMAND.WRITE, text('x'), CCW_FLAG.SLI]]);
+  assert.deepEqual(
+    interrupts.map(({ irb }) => irb.deviceStatus),
+    [0x0c, 0x80],
+  );
+  await device.close();
+  unit.type(text('nobody hears'));
+  await Promise.resolve();
+  device.open();
+  assert.equal(interrupts.length, 2);
+  assert.equal(guest.pinned, 0);
 });
 
 test('a console that cannot print is an interface control check, and nothing stays pinned', async () => {
