@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { asGfn, frameAddress, type IovaFrame, type Mdev } from '@pinion/core';
-import { BCS, GTT_OFFSET, GvtDevice, type GvtQuirk, gvt, miStoreDword, REGION, SIZE_2M } from '@pinion/gvt';
+import {
+  BCS,
+  GTT_OFFSET,
+  GvtDevice,
+  type GvtOptions,
+  type GvtQuirk,
+  gvt,
+  miStoreDword,
+  REGION,
+  SIZE_2M,
+} from '@pinion/gvt';
 import type { DriverSeat, VendorDriverHarness, VendorDriverRig } from '@pinion/testkit';
 import { onType1 } from './vendor-world.js';
 
@@ -25,17 +35,23 @@ function mapPage(seat: DriverSeat, page: number, frame: IovaFrame): void {
   seat.file.writeRegion(REGION.BAR0, GTT_OFFSET + (base(seat) / PAGE + page) * 8, bytesOf(words));
 }
 
+/** What a backend holds for good says nothing about I/O. */
+function isIdle({ backend, engine, stats }: GvtDevice): boolean {
+  const { cacheEntries, tableEntries } = stats;
+  return (backend.capabilities.pinned || cacheEntries === 0) && tableEntries === 0 && engine !== 'running';
+}
+
 /** One GPU; a page is pinned by a table entry. A store by the blitter's ring is the I/O that writes. */
-function startGvt(quirks: readonly GvtQuirk[]): VendorDriverRig {
+function startGvt(options: GvtOptions): VendorDriverRig {
   return {
-    plugin: gvt({ quirks }),
+    plugin: gvt(options),
     driver: 'gvt',
     type: 'V5_4',
     parent: () => '0000:00:02.0',
     pinSomething(seat, frames) {
       for (const [index, frame] of frames.entries()) mapPage(seat, FIRST + index, frame);
     },
-    isIdle: (seat) => deviceOf(seat.mdev).stats.cacheEntries === 0 && deviceOf(seat.mdev).engine !== 'running',
+    isIdle: (seat) => isIdle(deviceOf(seat.mdev)),
     wide: {
       pages: SIZE_2M / PAGE,
       pin: (seat, first) => void deviceOf(seat.mdev).backend.dmaMapGuestPage(asGfn(first), SIZE_2M),
@@ -60,5 +76,13 @@ export const gvtHarness = (quirks: readonly GvtQuirk[] = []): VendorDriverHarnes
   name: `gvt${quirks.map((quirk) => ` with ${quirk}`).join('')}`,
   ...onType1,
   capabilities: new Set(['io', 'reset', 'passthrough', 'wide']),
-  start: () => startGvt(quirks),
+  start: () => startGvt({ quirks }),
+});
+
+/** The same on another hypervisor. */
+export const gvtHarnessOn = (name: string, about: GvtOptions & { pinned?: boolean }): VendorDriverHarness => ({
+  ...gvtHarness(),
+  name: `gvt on ${name}`,
+  capabilities: new Set(['io', 'reset', 'passthrough', 'wide', ...(about.pinned === true ? ['pinned' as const] : [])]),
+  start: () => startGvt(about),
 });

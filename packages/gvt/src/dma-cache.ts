@@ -4,10 +4,11 @@ import {
   asPfn,
   type FrameRange,
   type Gfn,
+  type IovaFrame,
   PAGE_SHIFT,
   type Pfn,
-  type PinApi,
   PROT_RW,
+  type Prot,
 } from '@pinion/core';
 import { gvtErrors } from './errors.js';
 import { FrameChains } from './frame-chains.js';
@@ -18,6 +19,14 @@ import { NO_QUIRKS, type Quirks } from './quirks.js';
 /** Sizes of a guest page that can be mapped, in bytes. */
 export const SIZE_4K = 4096;
 export const SIZE_2M = 2 * 1024 * 1024;
+
+/** Where a cache's pages come from: the pin API is one. */
+export interface PageSource {
+  /** Holds `count` (1 or 512) guest pages from `first`; their DMA frames go to `out`. All or nothing. @throws PinionError. */
+  pinInto(first: IovaFrame, count: number, prot: Prot, out: Float64Array): void;
+  /** Lets go of `count` pages whose DMA frames follow `dma`. Must not throw. */
+  unpin(first: IovaFrame, count: number, dma: Pfn): void;
+}
 
 const FREE = 0;
 const SMALL = 1;
@@ -34,7 +43,7 @@ const LARGE_PAGES = SIZE_2M >> PAGE_SHIFT;
  * Source: struct gvt_dma, gvt_cache_*, kvmgt_dma_{map,pin,unmap}_guest_page; threads/2020-05.
  */
 export class DmaCache {
-  readonly #pins: PinApi;
+  readonly #pins: PageSource;
   readonly #quirks: Quirks;
   readonly #run = new Float64Array(LARGE_PAGES);
   #byGfn = new FrameChains(0);
@@ -48,7 +57,7 @@ export class DmaCache {
   #live = 0;
   #large = 0;
 
-  constructor(pins: PinApi, quirks: Quirks = NO_QUIRKS) {
+  constructor(pins: PageSource, quirks: Quirks = NO_QUIRKS) {
     this.#pins = pins;
     this.#quirks = quirks;
   }
@@ -159,7 +168,7 @@ export class DmaCache {
 
   #enlarge(slot: number, gfn: Gfn): void {
     this.#pinRun(gfn, LARGE_PAGES);
-    this.#pins.unpin(asIovaFrame(gfn), 1);
+    this.#pins.unpin(asIovaFrame(gfn), 1, asPfn(this.#byDma.frame(slot)));
     this.#state[slot] = LARGE;
     this.#large += 1;
   }
@@ -170,7 +179,7 @@ export class DmaCache {
     const dma = run[0] ?? 0;
     for (let page = 1; page < count; page++) {
       if (run[page] === dma + page) continue;
-      this.#pins.unpin(asIovaFrame(gfn), count);
+      for (let at = 0; at < count; at++) this.#pins.unpin(asIovaFrame(gfn + at), 1, asPfn(run[at] ?? 0));
       throw gvtErrors.NOT_CONTIGUOUS({ first: gfn, last: gfn + count - 1 });
     }
     return dma;
@@ -178,6 +187,7 @@ export class DmaCache {
 
   #release(slot: number): void {
     const gfn = this.#byGfn.frame(slot);
+    const dma = this.#byDma.frame(slot);
     const large = this.#state[slot] === LARGE;
     this.#byGfn.remove(slot);
     this.#byDma.remove(slot);
@@ -186,7 +196,7 @@ export class DmaCache {
     this.#free = slot + 1;
     this.#live -= 1;
     if (large) this.#large -= 1;
-    this.#pins.unpin(asIovaFrame(gfn), large ? LARGE_PAGES : 1);
+    this.#pins.unpin(asIovaFrame(gfn), large ? LARGE_PAGES : 1, asPfn(dma));
   }
 
   #releaseByScan(range: FrameRange<number>): void {

@@ -9,7 +9,7 @@ import {
 import { GvtDevice } from './device.js';
 import { gvtErrors } from './errors.js';
 import type { BackendFactory } from './hypervisor/backend.js';
-import { KvmBackend } from './hypervisor/kvm.js';
+import { kvmBackend } from './hypervisor/kvm.js';
 import type { LeftoverListener } from './hypervisor/leftovers.js';
 import { GVT_QUIRKS, type GvtQuirk } from './quirks.js';
 import { describeType, GpuResources } from './types.js';
@@ -47,7 +47,7 @@ export interface GvtDriver extends PinningDriver {
  */
 export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
   const { apertureMb = 512, quirks = [], onLeftovers, mapPins = (pins: PinApi) => pins } = options;
-  const { hypervisor = (parts) => new KvmBackend(parts) } = options;
+  const { hypervisor = kvmBackend } = options;
   const gpu = new GpuResources(apertureMb);
   for (const quirk of quirks) if (!Object.hasOwn(GVT_QUIRKS, quirk)) throw gvtErrors.UNKNOWN_QUIRK({ quirk });
   const devices = new Map<string, GvtDevice>();

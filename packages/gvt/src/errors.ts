@@ -39,6 +39,7 @@ export const gvtErrors = catalogue('GVT', {
     (d: { device: string; gfn: number }) =>
       `the hypervisor of vGPU ${d.device} cannot report guest writes to frame ${hex(d.gfn)}; ask capabilities.pageTrack`,
   ],
+  NO_PAGE: ['EINVAL', (d: { gfn: number }) => `the guest has no memory at frame ${hex(d.gfn)}`],
   BAD_PAGE_SIZE: ['EINVAL', (d: { size: number }) => `a guest page is mapped as 4096 or 2097152 bytes, not ${d.size}`],
   NOT_CONTIGUOUS: [
     'EINVAL',

@@ -16,16 +16,23 @@ export {
 } from './commands.js';
 export { GvtDevice, type GvtStats } from './device.js';
 export type { Frame } from './display.js';
-export { DmaCache, SIZE_2M, SIZE_4K } from './dma-cache.js';
+export { DmaCache, type PageSource, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
 export { gvtErrors } from './errors.js';
 export type { EngineName, GraphicsFault, Source } from './faults.js';
 export type { HostEntry } from './ggtt.js';
 export type { GraphicsAccess } from './graphics-access.js';
+export * from './hypervisor/adapter.js';
 export * from './hypervisor/backend.js';
-export { KvmBackend } from './hypervisor/kvm.js';
+export { GuestBackend } from './hypervisor/guest-backend.js';
+export type { AskedPage } from './hypervisor/held-pages.js';
+export { HoldingBackend } from './hypervisor/holding.js';
+export { KvmBackend, kvmBackend } from './hypervisor/kvm.js';
 export { describeLeftover, type LeftoverListener, type LeftoverReport } from './hypervisor/leftovers.js';
 export * from './hypervisor/owner.js';
+export { RefcountingBackend } from './hypervisor/refcounting.js';
+export { StaticBackend, type StaticMemory, staticBackend } from './hypervisor/static.js';
+export { XenBackend, xenBackend } from './hypervisor/xen.js';
 export {
   BANK_REGISTER,
   EVENTS,

@@ -22,9 +22,10 @@ import { type OpenMdev, settled, World, type WorldParts } from './world.js';
  * - `wide`: one of their pins covers several pages at once;
  * - `io`: they can be caught in the middle of writing to guest memory;
  * - `reset`: VFIO_DEVICE_RESET;
- * - `passthrough`: the harness has passthrough groups for mixed containers.
+ * - `passthrough`: the harness has passthrough groups for mixed containers;
+ * - `pinned`: they hold guest memory from open to close, whatever I/O there is, and give back only ranges that go away.
  */
-export type VendorCapability = 'wide' | 'io' | 'reset' | 'passthrough';
+export type VendorCapability = 'wide' | 'io' | 'reset' | 'passthrough' | 'pinned';
 
 /** The guest's memory by its own addresses, as the CPU sees it. Bytes. */
 export interface GuestMemory {
@@ -78,6 +79,8 @@ export interface VendorDriverHarness extends Declares {
   readonly iommuType: number;
   /** Makes a passthrough group over this memory. Capability `passthrough`. */
   passthrough?(memory: HostMemory): IommuGroup;
+  /** Every case runs in a container that has a passthrough function already. Default: only those that are about it. */
+  readonly mixed?: boolean;
   /** The driver with fresh hardware. */
   start(): VendorDriverRig;
 }
@@ -101,17 +104,22 @@ export class VendorBench {
   readonly world: World;
   readonly rig: VendorDriverRig;
   readonly seats: DriverSeat[] = [];
+  /** Reset, and close and open again, leave the driver's pins as they were or bring them back: capability `pinned`. */
+  readonly pinned: boolean;
   readonly #vaddrs = new Map<number, bigint>();
 
-  private constructor(world: World, rig: VendorDriverRig) {
+  private constructor(world: World, rig: VendorDriverRig, harness: VendorDriverHarness) {
     this.world = world;
     this.rig = rig;
+    this.pinned = harness.capabilities.has('pinned');
   }
 
   static async start(harness: VendorDriverHarness): Promise<VendorBench> {
     const rig = harness.start();
     const world = await World.start(partsOf(harness, rig.plugin));
-    return new VendorBench(world, rig);
+    const bench = new VendorBench(world, rig, harness);
+    if (harness.mixed === true) await world.plug();
+    return bench;
   }
 
   /** Opens one more device; the first one also maps the guest's memory. */
