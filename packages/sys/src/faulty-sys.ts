@@ -153,6 +153,9 @@ export class FaultySys implements Sys {
   poll(set: PollSet, timeout: number): number {
     return this.#run('poll', (sys) => sys.poll(set, timeout));
   }
+  yieldCpu(): void {
+    this.#run('yieldCpu', (sys) => sys.yieldCpu());
+  }
   watch(fd: number, interest: Interest, callback: () => void): Watch {
     return this.#run('watch', (sys) => sys.watch(fd, interest, callback));
   }

@@ -15,7 +15,7 @@ const MAX_TIMEOUT = 0x7fff_ffff;
 const IOCTL = { sizeShift: 16, sizeMask: 0x3fff, max: 0xffff_ffff } as const;
 const KCMP_FILE = 0;
 
-type EventCalls = Pick<Sys, 'eventfd' | 'signal' | 'drain' | 'poll' | 'watch' | 'ioctl' | 'compareFiles'>;
+type EventCalls = Pick<Sys, 'eventfd' | 'signal' | 'drain' | 'poll' | 'yieldCpu' | 'watch' | 'ioctl' | 'compareFiles'>;
 
 export function checkSignal(value: bigint): void {
   if (typeof value !== 'bigint' || value < 1n || value > MAX_SIGNAL) {
@@ -102,6 +102,9 @@ export function eventCalls(kernel: Kernel, ledger: Ledger): EventCalls {
       if (!kernel.interrupted) throw kernel.failure('poll', `${set.size} fds`);
       for (let i = 0; i < set.size; i++) set.setReady(i, 0);
       return 0;
+    },
+    yieldCpu() {
+      kernel.calls.sched_yield();
     },
     watch(fd, interest, callback) {
       checkFd('watch', fd);

@@ -1,7 +1,7 @@
 import { checkOffset, checkWhole, sysErrors } from './errors.js';
 import type { Fd } from './fd.js';
 import { MAX_MAPPING } from './limits.js';
-import { FILESYSTEM } from './sys.js';
+import { FILESYSTEM, type FileFacts, type Sys } from './sys.js';
 
 /** A part of a file that is used as memory, however it is reached. Offsets and lengths are bytes from its beginning. */
 export interface MemoryWindow {
@@ -42,19 +42,41 @@ export interface WindowRequest {
  * hugetlbfs; of other files nothing is asked that their file system could be slow to answer.
  * @throws SysError SYS_BAD_ARGUMENT, SYS_NOT_MEMORY, SYS_BEYOND_FILE (all EINVAL), SYS_FD_CLOSED (EBADF), SYS_CALL_FAILED.
  */
-export function checkWindow(request: WindowRequest, sealable: boolean): void {
+export function checkWindow(request: WindowRequest, sealable: boolean): FileFacts {
   const { fd, offset, length, label } = request;
   checkOffset('open memory', 'the offset', offset);
   checkWhole('open memory', 'the length', length, [1, MAX_MAPPING]);
-  const { kind, size } = fd.stat();
+  const facts = fd.stat();
+  const { kind, size } = facts;
   if (kind !== 'file') throw sysErrors.NOT_MEMORY({ label, problem: `the fd is a ${kind}` });
-  const problem = sealable ? hugeProblem(request) : mountProblem(request);
+  const problem = sealable ? hugeProblem(request, facts) : mountProblem(request);
   if (problem !== undefined) throw sysErrors.NOT_MEMORY({ label, problem });
   if (offset + BigInt(length) > size) throw sysErrors.BEYOND_FILE({ label, offset, length, size });
+  return facts;
 }
 
-function hugeProblem({ fd, hugePages = 'refuse' }: WindowRequest): string | undefined {
-  if (hugePages === 'trust' || fd.sys.filesystem(fd.number) !== FILESYSTEM.HUGETLBFS) return undefined;
+const devices = new WeakMap<Sys, bigint>();
+
+/**
+ * The device number of ordinary memfds: one mount inside the kernel, for as long as it runs, and never one of huge pages. Saves
+ * a question per mapping. @throws SysError SYS_CALL_FAILED (EMFILE).
+ */
+function memfdDevice(sys: Sys): bigint {
+  const known = devices.get(sys);
+  if (known !== undefined) return known;
+  const number = sys.memfd('probe');
+  try {
+    const { device } = sys.stat(number);
+    devices.set(sys, device);
+    return device;
+  } finally {
+    sys.close(number);
+  }
+}
+
+function hugeProblem({ fd, hugePages = 'refuse' }: WindowRequest, { device }: FileFacts): string | undefined {
+  if (hugePages === 'trust' || device === memfdDevice(fd.sys) || fd.sys.filesystem(fd.number) !== FILESYSTEM.HUGETLBFS)
+    return undefined;
   return 'it has huge pages, which a peer can take away; see hugePages';
 }
 

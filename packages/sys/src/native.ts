@@ -34,6 +34,7 @@ export interface NativeCalls {
   read(fd: number, into: Memory, count: number): number;
   write(fd: number, from: Memory, count: number): number;
   poll(fds: Memory, count: number, timeout: number): number;
+  sched_yield(): number;
   epoll_create1(flags: number): number;
   epoll_ctl(epoll: number, operation: number, fd: number, event: Memory): number;
   ioctl(fd: number, request: number, argument: Memory | bigint): number;
@@ -67,6 +68,7 @@ const SIGNATURES: Readonly<Record<keyof NativeCalls, readonly [result: string, .
   read: ['intptr_t', 'int', 'void *', 'size_t'],
   write: ['intptr_t', 'int', 'void *', 'size_t'],
   poll: ['int', 'void *', 'ulong', 'int'],
+  sched_yield: ['int'],
   epoll_create1: ['int', 'int'],
   epoll_ctl: ['int', 'int', 'int', 'int', 'void *'],
   ioctl: ['int', 'int', 'ulong', 'void *'],

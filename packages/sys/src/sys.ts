@@ -167,6 +167,8 @@ export interface Sys {
    * @param timeout milliseconds; 0 does not wait, -1 waits for ever. @returns how many are ready; see `PollSet.ready`.
    */
   poll(set: PollSet, timeout: number): number;
+  /** Lets others who are ready run on this CPU before this thread goes on. Source: sched_yield(2). */
+  yieldCpu(): void;
   /**
    * Calls back on the event loop, once per turn, as long as the fd is ready. The callback runs as an immediate: what it
    * throws is an ordinary uncaught exception, promises that it resolves go on at once.

@@ -437,6 +437,10 @@ for (const { name, make } of SYSTEMS) {
       closeAll([a.fd, b.fd]);
     });
 
+    test('yieldCpu comes back', () => {
+      assert.equal(make().yieldCpu(), undefined);
+    });
+
     test('poll tells what is ready', () => {
       const sys = make();
       const [a, b] = UnixSocket.pair(sys);

@@ -13,6 +13,7 @@ import {
   Fd,
   FdInbox,
   FILESYSTEM,
+  type FileFacts,
   linuxSys,
   MAX_VIEW,
   mapFile,
@@ -117,7 +118,9 @@ describe('mappings', () => {
   test('huge pages are mapped only on trust', () => {
     const real = linuxSys();
     using fd = createMemfd(real, 'x', BigInt(PAGE));
-    const sys: Sys = { ...real, filesystem: () => FILESYSTEM.HUGETLBFS };
+    // A file of a mount that is not the kernel's own for memfds.
+    const stat = (number: number): FileFacts => ({ ...real.stat(number), device: BigInt(number) });
+    const sys: Sys = { ...real, stat, filesystem: () => FILESYSTEM.HUGETLBFS };
     using lent = new Fd(sys, sys.duplicate(fd.number), 'lent');
     const request = { fd: lent, offset: 0n, length: PAGE, writable: true, label: 'x' };
     for (const open of [mapFile, openMemory]) {

@@ -4,6 +4,7 @@ import { appendFileSync } from 'node:fs';
 /** One line of the table: median nanoseconds; `peer` and `target` are multiples of the yardstick. */
 export interface Row {
   readonly operation: string;
+  readonly subject: string;
   readonly value: number;
   readonly yardstick: number;
   readonly peer?: number;
@@ -29,6 +30,7 @@ const times = (ratio: number | undefined): string => (ratio === undefined ? '' :
 
 const cells = (row: Row): string[] => [
   row.operation,
+  row.subject,
   `${(row.value / 1000).toFixed(2)} us`,
   times(ratioOf(row)),
   times(row.peer),
@@ -38,11 +40,11 @@ const cells = (row: Row): string[] => [
 
 /** Prints the table; with PINION_BENCH_JSON in the environment appends `{"bench","rows"}` to that file. */
 export function report(bench: string, rows: readonly Row[]): void {
-  const table = [['operation', 'median', 'of ping-pong', 'libvfio-user', 'target', ''], ...rows.map(cells)];
-  const widths = [0, 1, 2, 3, 4, 5].map((i) => Math.max(...table.map((line) => line[i]?.length ?? 0)));
+  const table = [['operation', 'server', 'median', 'of ping-pong', 'libvfio-user', 'target', ''], ...rows.map(cells)];
+  const widths = [0, 1, 2, 3, 4, 5, 6].map((i) => Math.max(...table.map((line) => line[i]?.length ?? 0)));
   for (const line of table) {
     const text = line.map((cell, i) =>
-      i === 0 || i === 5 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0),
+      i < 2 || i === 6 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0),
     );
     process.stdout.write(`${text.join('  ').trimEnd()}\n`);
   }

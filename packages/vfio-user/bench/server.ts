@@ -1,4 +1,4 @@
-/** The server's process of the benchmark: one device with a register file, through the mediator and the type1 backend. argv: the socket's path. */
+/** The server's process of the benchmark: one device with a register file, through the mediator and the type1 backend. argv: the socket's path, and how often to spin. */
 import { createMediator, defineDriver, definePlugin } from '@pinion/core';
 import { linuxSys } from '@pinion/sys';
 import { type1 } from '@pinion/type1';
@@ -24,7 +24,7 @@ const driver = defineDriver({
   },
 });
 
-const [, , path = ''] = process.argv;
+const [, , path = '', spin = '0'] = process.argv;
 const pages = new ClientPages();
 const plugin = definePlugin({ name: 'registers', core: '^0.1', register: (scope) => scope.vendorDriver(driver) });
 const mediator = await createMediator({ memory: pages, plugins: [type1(), plugin] });
@@ -32,6 +32,6 @@ const mdev = await mediator.registerParent('hardware', 'registers').create('only
 const vm = new VmSpace({ mediator, pages, name: 'vm' });
 const seat = await vm.attach(mdev.group, UUID);
 const server = new Server({ device: servedDevice(seat), space: vm.dma, reopen: () => seat.reopen() });
-const listener = new ServerListener({ sys: linuxSys(), server, on: { path } });
+const listener = new ServerListener({ sys: linuxSys(), server, on: { path }, transport: { spin: Number(spin) } });
 process.once('disconnect', () => void listener.close().then(() => process.exit()));
 process.send?.('ready');

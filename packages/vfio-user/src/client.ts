@@ -238,6 +238,7 @@ export class Client {
   async #negotiate(): Promise<void> {
     this.#transport.start({
       received: (bytes, fds) => this.#received(bytes, fds),
+      quiet: () => {},
       drained: () => {},
       closed: (cause) => this.#end(cause),
     });

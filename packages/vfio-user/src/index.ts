@@ -22,7 +22,7 @@ export { RemoteDevice } from './remote-device.js';
 export * from './served-device.js';
 export { Server, type ServerOptions } from './server.js';
 export { Session, type SessionOptions } from './session.js';
-export { SocketTransport } from './socket-transport.js';
+export { SocketTransport, type SocketTransportOptions } from './socket-transport.js';
 export * from './structs.js';
 export type { Receiver, Transport } from './transport.js';
 export * from './version.js';

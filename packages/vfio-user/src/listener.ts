@@ -2,7 +2,7 @@ import type { Log } from '@pinion/core';
 import { silentLog } from '@pinion/core';
 import { Fd, type Sys, UnixListener, UnixSocket, type Watch } from '@pinion/sys';
 import type { Server } from './server.js';
-import { SocketTransport } from './socket-transport.js';
+import { SocketTransport, type SocketTransportOptions } from './socket-transport.js';
 
 /**
  * Where clients come from. Source: vfio-user specification, "Backend program conventions"; sd_listen_fds(3).
@@ -32,14 +32,16 @@ export class ServerListener {
   readonly done: Promise<void>;
   readonly #server: Server;
   readonly #log: Log;
+  readonly #transport: SocketTransportOptions;
   readonly #listener: UnixListener | undefined;
   readonly #finished: () => void;
   #watch: Watch | undefined;
   #closed = false;
 
   /** @throws SysError: SYS_CALL_FAILED (EADDRINUSE, EACCES, ...), SYS_BAD_ARGUMENT (EINVAL) for a descriptor that is no UNIX stream socket. */
-  constructor(about: { sys: Sys; server: Server; on: ListenOn; log?: Log }) {
-    const { sys, server, on, log = silentLog } = about;
+  constructor(about: { sys: Sys; server: Server; on: ListenOn; log?: Log; transport?: SocketTransportOptions }) {
+    const { sys, server, on, log = silentLog, transport = {} } = about;
+    this.#transport = transport;
     this.#server = server;
     this.#log = log;
     let finished = (): void => {};
@@ -93,7 +95,7 @@ export class ServerListener {
   /** Settles when the client is gone. Never rejects. */
   async #serve(socket: UnixSocket): Promise<void> {
     try {
-      await this.#server.accept(new SocketTransport(socket)).done;
+      await this.#server.accept(new SocketTransport(socket, this.#transport)).done;
     } catch (failure) {
       this.#log.warn('a client was turned away', failure);
     }

@@ -87,6 +87,7 @@ export class MessageProxy {
     for (const lane of this.#lanes) {
       lane.from.start({
         received: (bytes, fds) => this.#received(lane, bytes, fds),
+        quiet: () => {},
         drained: () => this.#drained(lane.from),
         closed: (cause) => this.#end(cause),
       });

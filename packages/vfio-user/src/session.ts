@@ -78,6 +78,7 @@ export class Session {
   #queued = 0;
   #paused = false;
   #handling = false;
+  #flushing = false;
   #over = false;
   /** Somebody can send DMA messages: then it must be known from inside which request that happens. */
   #dmaGiven: boolean;
@@ -135,7 +136,9 @@ export class Session {
     this.#device.setIrqSink((index, vector) => this.#raise(index, vector));
     this.#transport.start({
       received: (bytes, fds) => this.#received(bytes, fds),
-      drained: () => this.#pump(),
+      quiet: () => this.#flush(),
+      idle: () => this.#idle,
+      drained: () => this.#pumpAndFlush(),
       closed: (cause) => this.#end(cause),
     });
   }
@@ -158,7 +161,7 @@ export class Session {
     try {
       this.#framer.push(bytes, fds, (message) => this.#arrived(message));
     } catch (cause) {
-      this.#pump();
+      this.#pumpAndFlush();
       this.#end(cause);
       return;
     }
@@ -202,13 +205,35 @@ export class Session {
       const pending = this.#handle(message);
       if (pending !== undefined) this.#await(message, pending);
     }
-    this.#outbox.flush();
     if (this.#paused && !this.#handling && !this.#over && this.#queue.length === 0) this.#setPaused(false);
+  }
+
+  get #idle(): boolean {
+    return !this.#handling && !this.#over && this.#queue.length === 0;
+  }
+
+  #pumpAndFlush(): void {
+    this.#pump();
+    this.#flush();
+  }
+
+  #flush(): void {
+    if (this.#handling) this.#flushSoon();
+    else this.#outbox.flush();
+  }
+
+  /** Most handlers that take their time are through within this turn: what they and those before them answer goes out together. */
+  #flushSoon(): void {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    setImmediate(() => {
+      this.#flushing = false;
+      this.#outbox.flush();
+    });
   }
 
   #await(message: Message, pending: Promise<void>): void {
     this.#handling = true;
-    this.#outbox.flush();
     const { clock, log, slow = DEFAULTS.slow } = this.#options;
     const cancel = clock.after(slow, () =>
       log.warn(
@@ -219,7 +244,8 @@ export class Session {
       cancel();
       this.#handling = false;
       if (this.#over) void this.#cleanUp();
-      else this.#pump();
+      else this.#pumpAndFlush();
+      if (this.#idle) this.#transport.proceed?.();
     });
   }
 

@@ -7,6 +7,18 @@ import type { Receiver, Transport } from './transport.js';
 /** Bytes that one receive may bring at least: a few hundred small messages. */
 const CHUNK = 16_384;
 
+/** Receives before other work of the event loop gets its turn. */
+const IN_A_ROW = 32;
+
+export interface SocketTransportOptions {
+  /**
+   * How many times to look for the next message, yielding the CPU in between, before going back to the event loop (about a microsecond each). A
+   * client that waits for every reply is served in two thirds of the time, several times faster on a CPU of its own; timers and
+   * other sockets of the process wait meanwhile, and the CPU is busy. Default 0.
+   */
+  readonly spin?: number;
+}
+
 interface Unsent {
   readonly bytes: Uint8Array;
   readonly fds: readonly Fd[];
@@ -15,6 +27,7 @@ interface Unsent {
 /** A UNIX socket on the event loop. Takes ownership of the socket. */
 export class SocketTransport implements Transport {
   readonly #socket: UnixSocket;
+  readonly #spin: number;
   readonly #inbox = new FdInbox(MAX_MESSAGE_FDS);
   readonly #buffer = new StreamBuffer(CHUNK);
   #unsent: Unsent[] = [];
@@ -22,10 +35,15 @@ export class SocketTransport implements Transport {
   #receiver: Receiver | undefined;
   #watch: Watch | undefined;
   #paused = false;
+  /** The last receive may have left something. */
+  #more = false;
+  /** Times that something was received since the event loop had its turn. */
+  #row = 0;
   #open = true;
 
-  constructor(socket: UnixSocket) {
+  constructor(socket: UnixSocket, { spin = 0 }: SocketTransportOptions = {}) {
     this.#socket = socket;
+    this.#spin = spin;
   }
 
   get waiting(): number {
@@ -58,6 +76,19 @@ export class SocketTransport implements Transport {
     this.#rewatch();
   }
 
+  /** Goes on receiving as long as messages follow each other and nothing needs the event loop. */
+  proceed(): void {
+    const { sys } = this.#socket.fd;
+    for (let tries = 0; this.#row < IN_A_ROW && tries < this.#spin; ) {
+      if (!this.#open || this.#paused || this.#unsent.length > 0 || this.#receiver?.idle?.() !== true) return;
+      sys.yieldCpu(); // first: the client has its answer, and may be waiting for this CPU
+      if (this.#receiveAll()) {
+        this.#row += 1;
+        tries = 0;
+      } else tries += 1;
+    }
+  }
+
   close(): void {
     if (!this.#open) return;
     this.#open = false;
@@ -86,7 +117,19 @@ export class SocketTransport implements Transport {
 
   #ready(): void {
     if (this.#unsent.length > 0) this.#flush();
-    if (this.#open && !this.#paused) this.#receive();
+    if (!this.#open || this.#paused) return;
+    this.#row = 0;
+    this.#receiveAll();
+    this.proceed();
+  }
+
+  /** Receives what is there; a kernel ends a receive behind each piece that carries descriptors. */
+  #receiveAll(): boolean {
+    let some = false;
+    this.#more = true;
+    for (let n = 0; this.#more && n < IN_A_ROW && this.#open && !this.#paused; n += 1) some = this.#receive() || some;
+    if (some && this.#open) this.#receiver?.quiet();
+    return some;
   }
 
   #flush(): void {
@@ -129,15 +172,18 @@ export class SocketTransport implements Transport {
     }
   }
 
-  #receive(): void {
+  /** @returns whether there was something. */
+  #receive(): boolean {
     let count: number;
+    const room = this.#buffer.room();
     try {
-      count = this.#socket.tryReceive(this.#buffer.room(), this.#inbox);
+      count = this.#socket.tryReceive(room, this.#inbox);
     } catch (cause) {
       this.#end(cause);
-      return;
+      return false;
     }
-    if (count === WOULD_BLOCK) return;
+    this.#more = this.#inbox.size > 0 || count === room.length;
+    if (count === WOULD_BLOCK) return false;
     if (this.#inbox.truncated) {
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: 'descriptors that came with it were lost' }));
     } else if (count === 0) {
@@ -145,6 +191,7 @@ export class SocketTransport implements Transport {
     } else {
       this.#receiver?.received(this.#buffer.take(count), this.#inbox.take());
     }
+    return true;
   }
 
   #end(cause?: unknown): void {

@@ -36,6 +36,7 @@ export class TwinSocket {
           receiver.closed(cause);
         }
       },
+      quiet: () => {},
       drained: () => {},
       closed: (cause) => receiver.closed(cause),
     });

@@ -242,6 +242,7 @@ export class FakeSys implements Sys {
     if (ready === 0 && timeout === -1) throw sysErrors.WOULD_HANG({ operation: 'poll' });
     return ready;
   }
+  yieldCpu(): void {} // one thread: there is nobody to let run
   watch(fd: number, interest: Interest, callback: () => void): Watch {
     const { object } = this.#file('epoll_ctl', fd);
     checkInterest(interest);
