@@ -8,6 +8,7 @@ import {
   findQemuKit,
   guestImage,
   intelIommu,
+  KIT_FORM,
   kitFolder,
   loadOrder,
   pcieRootPort,
@@ -128,7 +129,7 @@ const kitOf = (folder: string, extra: object = {}): QemuKit => {
     c_d: { file: 'modules/c_d.ko', needs: [] },
   };
   const manifest = {
-    form: 1,
+    form: KIT_FORM,
     qemu: 'q',
     qemuVersion: '11',
     kernel: 'k',

@@ -35,6 +35,8 @@ const MODULES = (
   'nvme ext4 gpio_pci_idio_16 uio_pci_generic irqbypass vfio vfio_iommu_type1 vfio_pci mdev virtio_pci virtio_blk virtio_console ' +
   'virtio_rng 9pnet_virtio 9p'
 ).split(' ');
+/** Parts of QEMU that are files of their own: the accelerator for machines without a CPU. */
+const QEMU_MODULES = ['accel-qtest.so'];
 const QEMU_LEAST = 1001; // 10.1: the first with vfio-user-pci
 
 /** Says what was done, with the seconds since the beginning. */
@@ -125,7 +127,9 @@ function placePrograms(root: string, target: string): Unpackers {
     writeFileSync(join(bin, name), starter(name), { mode: 0o755 });
   }
   const bundle = join(libraries, 'qemu-bundle/usr');
-  mkdirSync(join(bundle, 'lib/x86_64-linux-gnu/qemu'), { recursive: true });
+  const modules = 'lib/x86_64-linux-gnu/qemu';
+  mkdirSync(join(bundle, modules), { recursive: true });
+  for (const name of QEMU_MODULES) copyFileSync(join(root, 'usr', modules, name), join(bundle, modules, name));
   for (const data of ['qemu', 'seabios']) {
     const to = join(bundle, 'share', data);
     cpSync(join(root, 'usr/share', data), to, { recursive: true, verbatimSymlinks: true });
