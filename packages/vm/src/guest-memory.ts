@@ -13,6 +13,7 @@ import {
 } from '@pinion/core';
 import { vmErrors } from './errors.js';
 import type { MachineMemory, MemoryWindow } from './host-memory.js';
+import { WriteWatches } from './write-watches.js';
 
 /** A piece of guest RAM, in bytes; `at` and `size` are whole pages. */
 export interface MemoryRegion {
@@ -46,6 +47,8 @@ export type RamSource = (region: MemoryRegion) => readonly MemoryWindow[];
  */
 export class GuestMemory implements AddressSpace {
   readonly name: string;
+  /** Traps for writes of the guest's programs. Undefined where memory is an emulator's: its CPU writes past this object. */
+  readonly writeWatches: WriteWatches | undefined;
   readonly #ram: RamSource;
   readonly #slots: Slot[] = [];
   #nextVaddr = FIRST_VADDR;
@@ -56,6 +59,7 @@ export class GuestMemory implements AddressSpace {
   /** `ram`: where pages come from; default: `machine` makes them. */
   constructor(machine: MachineMemory, name: string, ram?: RamSource) {
     this.#ram = ram ?? ((region) => machine.allocate(pagesOf(region)));
+    this.writeWatches = ram === undefined ? new WriteWatches() : undefined;
     this.name = name;
   }
 
@@ -148,7 +152,8 @@ export class GuestMemory implements AddressSpace {
 
   /** Copies bytes into guest-physical memory. @throws VM_NO_MEMORY_AT (EFAULT; what came before the hole is written), VM_KILLED. */
   write(at: bigint, bytes: Uint8Array): void {
-    this.#physical(at, bytes, true);
+    if (this.writeWatches === undefined) this.#physical(at, bytes, true);
+    else this.writeWatches.write(at, bytes, (address, piece) => this.#physical(address, piece, true));
   }
 
   /** Whether all of `[at, at + size)` is RAM of this guest. */

@@ -40,3 +40,4 @@ export * from './registry.js';
 export * from './schema.js';
 export * from './task.js';
 export * from './vm-container.js';
+export { type OnGuestWrite, WriteWatches } from './write-watches.js';

@@ -103,7 +103,7 @@ export interface HypervisorBackend {
   /** Copies into guest memory; what came before a hole stays written. @throws as `readGuest`. */
   writeGuest(gpa: bigint, from: Uint8Array): void;
 
-  /** Who hears guest writes to tracked pages; set once by the core. It must not throw. */
+  /** Who hears guest writes to tracked pages; set once by the core. What it throws is logged: the write has been done. */
   onGuestWrite: GuestWriteHandler | undefined;
   /** Reports every guest write to the page. A page that is tracked already stays so. Capability `pageTrack`. @throws GVT_NO_GUEST (ESRCH), GVT_NO_PAGE_TRACK (ENOTTY). */
   enablePageTrack(gfn: Gfn): void;

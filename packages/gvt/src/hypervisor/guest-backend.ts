@@ -3,6 +3,7 @@ import {
   asPfn,
   type FrameRange,
   type Gfn,
+  hex,
   type IrqSink,
   type Pfn,
   PinionError,
@@ -113,7 +114,7 @@ export abstract class GuestBackend implements HypervisorBackend {
   enablePageTrack(gfn: Gfn): void {
     this.checkHandle('track a page of');
     if (this.#traps === undefined) throw gvtErrors.NO_PAGE_TRACK({ device: this.parts.device, gfn });
-    this.#tracks.enable(this.#traps, gfn, (gpa, bytes) => this.onGuestWrite?.(gpa, bytes));
+    this.#tracks.enable(this.#traps, gfn, (gpa, bytes) => this.#hear(gpa, bytes));
   }
 
   disablePageTrack(gfn: Gfn): void {
@@ -123,6 +124,15 @@ export abstract class GuestBackend implements HypervisorBackend {
   setWriteTraps(traps: WriteTraps | undefined): void {
     this.#tracks.clear();
     this.#traps = traps;
+  }
+
+  /** The guest's write is done whatever the core makes of it. */
+  #hear(gpa: bigint, bytes: Uint8Array): void {
+    try {
+      this.onGuestWrite?.(gpa, bytes);
+    } catch (cause) {
+      this.parts.log.warn(`vGPU ${this.parts.device}: a guest's write at ${hex(gpa)} was not understood`, cause);
+    }
   }
 
   /** @throws GVT_NO_GUEST (ESRCH). */

@@ -1,5 +1,5 @@
 import type { Device } from '@pinion/core';
-import { createGvtDriver, GpuResources, GvtDevice, VGPU_TYPES } from '@pinion/gvt';
+import { createGvtDriver, GpuResources, GvtDevice, kvmBackend, VGPU_TYPES, xenBackend } from '@pinion/gvt';
 import type { MediatedKind, ParentConfig } from '../device-kind.js';
 import { vmErrors } from '../errors.js';
 import { PciFunction } from '../pci-function.js';
@@ -8,23 +8,34 @@ import { oneOf } from '../schema.js';
 
 const APERTURES = ['256M', '512M', '1024M', '2048M'] as const;
 
+const BACKENDS = { kvm: kvmBackend, xen: xenBackend } as const;
+
 interface GvtParent extends ParentConfig {
   readonly aperture?: (typeof APERTURES)[number];
+  /** How its vGPUs hold guest pages: counted, or noted once and held. Default `kvm`. */
+  readonly backend?: keyof typeof BACKENDS;
 }
 
 const apertureMb = (parent: GvtParent | undefined): number => Number.parseInt(parent?.aperture ?? '512M', 10);
 
-/** vGPUs. A parent may name its `aperture`; a device is found by its guest under its name, like a PCI slot. */
+/** vGPUs. A parent may name its `aperture` and `backend`; a device is found by its guest under its name, like a PCI slot. */
 export const gvtKind: MediatedKind<GvtParent> = {
   driver: 'gvt',
   deviceApi: 'vfio-pci',
   mediated: true,
   types: VGPU_TYPES.map(({ id }) => id),
-  parentKeys: { required: {}, optional: { aperture: oneOf('aperture', APERTURES) } },
+  parentKeys: {
+    required: {},
+    optional: { aperture: oneOf('aperture', APERTURES), backend: oneOf('backend', ['kvm', 'xen'] as const) },
+  },
   deviceKeys: { required: {}, optional: {} },
   maxParents: 1,
   offers: (parent) => new GpuResources(apertureMb(parent)).types.map(({ id }) => id),
-  createDriver: ([parent]) => createGvtDriver({ apertureMb: apertureMb(parent) }),
+  createDriver: ([parent]) =>
+    createGvtDriver({ apertureMb: apertureMb(parent), hypervisor: BACKENDS[parent?.backend ?? 'kvm'] }),
+  configure(_config, ops, machine) {
+    if (ops instanceof GvtDevice) ops.backend.setWriteTraps?.(machine.memory.writeWatches);
+  },
   connect: ({ name }, file, machine) => machine.plugFunction(name, new PciFunction(name, file)),
 };
 
