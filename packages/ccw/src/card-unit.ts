@@ -7,6 +7,11 @@ export const CARD_COMMAND = { PUNCH: 0x01, READ: 0x02, NOP: 0x03, SENSE: 0x04, S
 const SENSE_ID = Uint8Array.of(0xff, 0x28, 0x21, 0x01, 0x25, 0x40, 0x00, 0x00);
 const DONE = DEVICE_STATUS.CHANNEL_END | DEVICE_STATUS.DEVICE_END;
 
+/** `punched`: receives every card instead of `stacker`; may throw, which is an interface control check. */
+export interface CardUnitOptions {
+  readonly punched?: (card: Uint8Array) => void;
+}
+
 /**
  * A card reader and punch (2540): reads the cards of `hopper` in order, 80 bytes each, and punches into `stacker`. An
  * empty hopper is a unit exception once (end of file), then intervention required.
@@ -18,8 +23,11 @@ export class CardUnit implements ControlUnit {
   #sense = senseBytes(0);
   #ended = false;
 
-  constructor(hopper: readonly Uint8Array[] = []) {
+  readonly #punched: (card: Uint8Array) => void;
+
+  constructor(hopper: readonly Uint8Array[] = [], options: CardUnitOptions = {}) {
     this.hopper = [...hopper];
+    this.#punched = options.punched ?? ((punched) => void this.stacker.push(punched));
   }
 
   get sense(): Uint8Array {
@@ -46,7 +54,7 @@ export class CardUnit implements ControlUnit {
       case CARD_COMMAND.READ:
         return this.#read(data);
       case CARD_COMMAND.PUNCH:
-        this.stacker.push(card(fetchBytes(data, CARD_SIZE)));
+        this.#punched(card(fetchBytes(data, CARD_SIZE)));
         return DONE;
       default:
         return this.#check(SENSE0.COMMAND_REJECT);

@@ -16,7 +16,7 @@ const DONE = DEVICE_STATUS.CHANNEL_END | DEVICE_STATUS.DEVICE_END;
 
 /**
  * A line-mode console (3215): what a guest writes goes to `print`; what somebody types raises an attention and is read
- * line by line.
+ * line by line. What was typed survives a reset: the operator has not gone.
  */
 export class ConsoleUnit implements ControlUnit {
   readonly name = 'console 3215';
@@ -42,7 +42,6 @@ export class ConsoleUnit implements ControlUnit {
 
   reset(): void {
     this.#sense = senseBytes(0);
-    this.#typed.length = 0;
   }
 
   begin(): void {}

@@ -1,4 +1,4 @@
-export { CARD_COMMAND, CARD_SIZE, CardUnit } from './card-unit.js';
+export { CARD_COMMAND, CARD_SIZE, CardUnit, type CardUnitOptions } from './card-unit.js';
 export { CHAIN_MAX, CHAINS_MAX, type Chain, readChains } from './ccw-chains.js';
 export { CcwData, type DataSpan } from './ccw-data.js';
 export { ChannelEngine, type EnginePhase, type EngineRequest, type ProgramEnd, STEPS_MAX } from './channel-engine.js';
@@ -34,6 +34,7 @@ export {
 export { CcwDevice, type CcwDeviceOptions, type CopyBytes, type RegionAccess } from './device.js';
 export { type DiskImage, memoryImage, openFileImage } from './disk-image.js';
 export { type CcwDriver, type CcwDriverOptions, ccw, createCcwDriver } from './driver.js';
+export { decodeEbcdic, encodeEbcdic } from './ebcdic.js';
 export { EckdDisk, type EckdDiskOptions } from './eckd-disk.js';
 export { DiskShare } from './eckd-share.js';
 export { PSF_ORDER, PSF_SUBORDER } from './eckd-subsystem.js';

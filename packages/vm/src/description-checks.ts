@@ -110,6 +110,11 @@ function checkParents(parents: readonly ParentConfig[], registry: Registry, read
       reader.reportAt(parent, 'driver', `driver ${kind.driver} serves ${most} parent; there is one already`);
     }
   }
+  for (const parent of parents) {
+    const kind = registry.kinds.get(parent.driver);
+    if (kind?.mediated !== true) continue;
+    kind.checkParent?.(parent, (key, message) => reader.reportAt(parent, key, message));
+  }
 }
 
 /** A group belongs to one container: it is the unit that an IOMMU isolates. */

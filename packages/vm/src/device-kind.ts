@@ -56,6 +56,8 @@ export interface MediatedKind<P extends ParentConfig = ParentConfig, D extends D
   readonly parentKeys: Keys;
   /** Some drivers serve one physical device only; default: as many as are named. */
   readonly maxParents?: number;
+  /** What is wrong with the keys of a parent together: tells `report` the key and why. */
+  checkParent?(parent: P, report: (key: string, message: string) => void): void;
   /** The types a parent offers, where that depends on it; default: all `types`. */
   offers?(parent: P): readonly string[];
   /** One driver for all parents of this kind (at least one). What it opens, `resources` closes. */

@@ -10,6 +10,8 @@ export { formatProblem, vmErrors } from './errors.js';
 export * from './event-queue.js';
 export * from './guest-machine.js';
 export * from './guest-memory.js';
+export * from './guests/card-driver.js';
+export * from './guests/console-driver.js';
 export * from './guests/crypto-cards.js';
 export * from './guests/crypto-driver.js';
 export * from './guests/crypto-queue.js';

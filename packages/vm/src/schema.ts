@@ -1,5 +1,5 @@
 import { existsSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { isAlias, isMap, isScalar, isSeq, LineCounter, type Node, parseDocument, type YAMLMap } from 'yaml';
 
 /** What is wrong in a description, and where. */
@@ -139,6 +139,15 @@ export const file: Shape<string> = (place, reader) => {
   const path = resolve(reader.folder, name);
   if (!existsSync(path)) return reader.report(place, `there is no file ${path}`);
   return statSync(path).isFile() ? path : reader.report(place, `${path} is no regular file`);
+};
+
+/** A path where a file may be made or continued, relative to the description's folder: its folder exists. @returns it absolute. */
+export const outputFile: Shape<string> = (place, reader) => {
+  const name = text('the path of a file')(place, reader);
+  if (name === undefined) return undefined;
+  const path = resolve(reader.folder, name);
+  if (existsSync(path)) return statSync(path).isFile() ? path : reader.report(place, `${path} is no regular file`);
+  return existsSync(dirname(path)) ? path : reader.report(place, `there is no folder ${dirname(path)}`);
 };
 
 /** A list. Items that could not be read are left out (the document is refused anyway), so that the others can be looked at. */

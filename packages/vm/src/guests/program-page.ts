@@ -24,6 +24,16 @@ const ENABLED = 0x80;
 /** Byte of the subchannel information block that has the enabled bit. */
 const SCHIB_ENABLE = 5;
 
+interface Waiter {
+  readonly wants: 'end' | 'attention';
+  readonly resolve: (irb: Irb) => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** A status that ends no function. */
+const isUnasked = ({ word0 }: Irb): boolean =>
+  (word0 & (SCSW.ALERT | SCSW.PRIMARY | SCSW.SECONDARY | SCSW.INTERMEDIATE)) === SCSW.ALERT;
+
 /**
  * The page of guest memory in which a driver builds one channel program (format-1 CCWs) at a time for one subchannel: its
  * parameters, the instructions' blocks, the CCWs. Offsets are bytes in the page.
@@ -33,6 +43,9 @@ export class ProgramPage {
   readonly at: bigint;
   readonly #machine: GuestMachine;
   readonly #subchannel: number;
+  readonly #waiting: Waiter[] = [];
+  #listening = false;
+  #attended = false;
 
   constructor(machine: GuestMachine, heap: GuestHeap, subchannel: number) {
     this.#machine = machine;
@@ -65,22 +78,78 @@ export class ProgramPage {
   }
 
   /**
-   * Starts a program, waits for the interruption and looks at the status.
-   * @throws VM_NO_SUBCHANNEL, VM_SUBCHANNEL_BUSY, VM_IO_LOST (it was cleared or halted), VM_IO_FAILED (any status but a normal end).
+   * Runs a program that must end normally.
+   * @throws as `execute`, VM_IO_LOST (ECANCELED, it was cleared or halted), VM_IO_FAILED (EIO, any status but a normal end).
    */
   async run(ccws: readonly Ccw[]): Promise<void> {
-    const { channels } = this.#machine;
-    for (const [index, ccw] of ccws.entries()) this.put(CCWS + index * CCW_SIZE, encodeCcw(ccw));
-    this.put(PLACE.ORB, encodeOrb({ ...commandOrb(Number(this.at) + CCWS), intparm: this.#subchannel }));
-    const cc = channels.ssch(this.#subchannel, this.at + BigInt(PLACE.ORB));
-    if (cc === 3) throw vmErrors.NO_SUBCHANNEL({ subchannel: this.#subchannel });
-    if (cc !== 0) throw vmErrors.SUBCHANNEL_BUSY({ subchannel: this.#subchannel, cc });
-    await channels.interrupt(this.#subchannel);
-    channels.tsch(this.#subchannel, this.at + BigInt(PLACE.IRB));
-    this.#check(decodeIrb(this.read(PLACE.IRB, IRB_SIZE)));
+    this.check(await this.execute(ccws));
   }
 
-  #check({ word0, deviceStatus, channelStatus, sense }: Irb): void {
+  /** Starts a program and waits for its end, whatever that is. @throws VM_NO_SUBCHANNEL (ENODEV), VM_SUBCHANNEL_BUSY (EBUSY). */
+  async execute(ccws: readonly Ccw[]): Promise<Irb> {
+    for (const [index, ccw] of ccws.entries()) this.put(CCWS + index * CCW_SIZE, encodeCcw(ccw));
+    this.put(PLACE.ORB, encodeOrb({ ...commandOrb(Number(this.at) + CCWS), intparm: this.#subchannel }));
+    const cc = this.#start();
+    if (cc === 3) throw vmErrors.NO_SUBCHANNEL({ subchannel: this.#subchannel });
+    if (cc !== 0) throw vmErrors.SUBCHANNEL_BUSY({ subchannel: this.#subchannel, cc });
+    return this.#next('end');
+  }
+
+  /**
+   * Settles when the unit asks for attention: somebody has typed. One that came while nobody waited counts. Programs may run
+   * meanwhile. Rejects when the device goes.
+   */
+  async attention(): Promise<void> {
+    if (!this.#attended) await this.#next('attention');
+    this.#attended = false;
+  }
+
+  /** SSCH. An attention that nobody has taken notice of stands in the way (cc 1): it is taken first. */
+  #start(): number {
+    const { channels } = this.#machine;
+    const orb = this.at + BigInt(PLACE.ORB);
+    const cc = channels.ssch(this.#subchannel, orb);
+    if (cc !== 1) return cc;
+    this.#take();
+    return channels.ssch(this.#subchannel, orb);
+  }
+
+  #next(wants: Waiter['wants']): Promise<Irb> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ wants, resolve, reject });
+      if (!this.#listening) void this.#listen();
+    });
+  }
+
+  /** Hands each status to whoever waits for its kind, as long as somebody waits. */
+  async #listen(): Promise<void> {
+    this.#listening = true;
+    try {
+      while (this.#waiting.length > 0) {
+        await this.#machine.channels.interrupt(this.#subchannel);
+        this.#take();
+      }
+    } catch (reason) {
+      for (const { reject } of this.#waiting.splice(0)) reject(reason);
+    } finally {
+      this.#listening = false;
+    }
+  }
+
+  /** TSCH; cc 1, nothing is pending, is an interruption whose status was taken already. */
+  #take(): void {
+    const cc = this.#machine.channels.tsch(this.#subchannel, this.at + BigInt(PLACE.IRB));
+    if (cc !== 0) return;
+    const irb = decodeIrb(this.read(PLACE.IRB, IRB_SIZE));
+    const wants = isUnasked(irb) ? 'attention' : 'end';
+    const index = this.#waiting.findIndex((waiter) => waiter.wants === wants);
+    const [waiter] = index < 0 ? [] : this.#waiting.splice(index, 1);
+    if (waiter !== undefined) waiter.resolve(irb);
+    else if (wants === 'attention') this.#attended = true;
+  }
+
+  /** @throws VM_IO_LOST (ECANCELED), VM_IO_FAILED (EIO) for anything but a normal end. */
+  check({ word0, deviceStatus, channelStatus, sense }: Irb): void {
     if ((word0 & (SCSW.CLEAR | SCSW.HALT)) !== 0) throw vmErrors.IO_LOST({ subchannel: this.#subchannel });
     const normal = DEVICE_STATUS.CHANNEL_END | DEVICE_STATUS.DEVICE_END;
     if (deviceStatus === normal && channelStatus === 0) return;

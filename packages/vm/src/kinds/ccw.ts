@@ -1,21 +1,8 @@
-import {
-  type ControlUnit,
-  createCcwDriver,
-  EckdDisk,
-  FbaDisk,
-  openFileImage,
-  openHerculesVolume,
-  openSparseVolume,
-} from '@pinion/ccw';
-import type { DeviceConfig, HostResources, MediatedKind, ParentConfig } from '../device-kind.js';
-import { flag, integer, oneOf } from '../schema.js';
+import { type ControlUnit, createCcwDriver } from '@pinion/ccw';
+import type { DeviceConfig, MediatedKind } from '../device-kind.js';
+import { file, flag, integer, oneOf, outputFile } from '../schema.js';
+import { type CcwUnitConfig, openUnit, UNIT_KEYS } from './ccw-units.js';
 import { diskImage } from './disk-image.js';
-
-interface CcwParent extends ParentConfig {
-  readonly image: string;
-  readonly disk?: (typeof DISKS)[number];
-  readonly readOnly?: boolean;
-}
 
 /** A fixed-block disk on a raw image (the default), or a 3390 on an image of Hercules or a sparse one. */
 const DISKS = ['fba', 'hercules', 'sparse'] as const;
@@ -25,31 +12,45 @@ interface CcwConfig extends DeviceConfig {
   readonly devno: number;
 }
 
-/** DASDs: a parent is a subchannel of the host with a disk `image` behind it, a device names the guest's subchannel and device number. */
-export const ccwKind: MediatedKind<CcwParent, CcwConfig> = {
+/**
+ * Channel devices: a parent is a subchannel of the host with a unit behind it - a disk on an `image`, a `console`, a reader and punch
+ * for `cards`; a device names the guest's subchannel and device number.
+ */
+export const ccwKind: MediatedKind<CcwUnitConfig, CcwConfig> = {
   driver: 'ccw',
   deviceApi: 'vfio-ccw',
   mediated: true,
   types: ['io'],
-  parentKeys: { required: { image: diskImage }, optional: { disk: oneOf('kind of DASD', DISKS), readOnly: flag } },
+  parentKeys: {
+    required: {},
+    optional: {
+      image: diskImage,
+      disk: oneOf('kind of DASD', DISKS),
+      readOnly: flag,
+      console: outputFile,
+      typed: file,
+      cards: file,
+      punch: outputFile,
+    },
+  },
   deviceKeys: { required: { subchannel: integer(0, 0xffff), devno: integer(0, 0xffff) }, optional: {} },
   uniqueKeys: ['subchannel', 'devno', 'parent'],
+  checkParent(parent, report) {
+    const units = UNIT_KEYS.filter(({ keys }) => keys.some((key) => key in parent));
+    const [unit, other] = units;
+    if (unit === undefined) {
+      report('name', `has no unit: needs ${UNIT_KEYS.map(({ main }) => main.join(' or ')).join(', ')}`);
+    } else if (other !== undefined) {
+      report(other.keys.find((key) => key in parent) ?? 'name', `does not belong to a ${unit.name}`);
+    } else if (!unit.main.some((key) => key in parent)) {
+      report(unit.keys.find((key) => key in parent) ?? 'name', `a ${unit.name} needs ${unit.main.join(' or ')}`);
+    }
+  },
   async createDriver(parents, resources) {
     const units: Record<string, ControlUnit> = {};
-    for (const parent of parents) units[parent.name] = await openDisk(parent, resources);
+    for (const parent of parents) units[parent.name] = await openUnit(parent, resources);
     return createCcwDriver({ units, reportLost: true });
   },
   connect: ({ subchannel, devno }, device, machine) =>
     machine.channels.connect({ number: subchannel, device: devno }, device),
 };
-
-async function openDisk(
-  { image, disk = 'fba', readOnly = false }: CcwParent,
-  { log, defer }: HostResources,
-): Promise<ControlUnit> {
-  const opened = await openFileImage(image, { readOnly });
-  defer(() => opened.close());
-  if (disk === 'fba') return new FbaDisk(opened, { log });
-  const volume = disk === 'hercules' ? await openHerculesVolume(opened) : openSparseVolume(opened);
-  return new EckdDisk(volume, { log });
-}
