@@ -1,13 +1,18 @@
 import type { PinApi, PinningDeviceContext } from '@pinion/core';
+import { Aperture } from './aperture.js';
+import { BarWindows } from './bar-windows.js';
 import { CommandStreamer } from './command-streamer.js';
-import { ConfigSpace } from './config-space.js';
-import { Display } from './display.js';
+import { type ConfigEffects, ConfigSpace } from './config-space.js';
+import { DisplayUnit } from './display/display-unit.js';
+import { MONITOR_PORT, type MonitorLink } from './display/monitor.js';
+import { OpRegion } from './display/opregion.js';
 import { FaultLog } from './faults.js';
 import { Ggtt } from './ggtt.js';
 import { GraphicsMemory } from './graphics-memory.js';
 import type { BackendFactory, HypervisorBackend } from './hypervisor/backend.js';
 import type { LeftoverListener } from './hypervisor/leftovers.js';
 import { Interrupts } from './interrupts.js';
+import type { LifeState, OpenGuests } from './life.js';
 import { RegisterFile } from './mmio.js';
 import { definePvinfo } from './pvinfo.js';
 import type { Quirks } from './quirks.js';
@@ -26,6 +31,12 @@ export interface GvtDeviceParts {
   /** Makes the way to the hypervisor. */
   readonly hypervisor: BackendFactory;
   readonly onLeftovers?: LeftoverListener | undefined;
+  /** The guests that have a vGPU of this GPU open. */
+  readonly guests: OpenGuests;
+  /** The guest's first display; default it is not. */
+  readonly primary?: boolean | undefined;
+  /** How the monitor is plugged in; default DisplayPort. */
+  readonly monitor?: MonitorLink | undefined;
   /** The device was removed: gives its resources back. */
   readonly onRemove?: (() => void) | undefined;
 }
@@ -33,25 +44,35 @@ export interface GvtDeviceParts {
 /** The parts of one vGPU, wired to each other. Each looks after its own registers; resets and life cycle act on all of them. */
 export interface Vgpu {
   readonly parts: GvtDeviceParts;
+  readonly life: LifeState;
   /** The seam to the hypervisor: where guest pages come from. */
   readonly backend: HypervisorBackend;
   readonly registers: RegisterFile;
   readonly faults: FaultLog;
   readonly config: ConfigSpace;
+  /** Where the hypervisor traps BAR0 and maps the aperture. */
+  readonly windows: BarWindows;
+  readonly opregion: OpRegion;
   readonly ggtt: Ggtt;
   readonly interrupts: Interrupts;
-  /** Graphics memory as the CPU reaches it through BAR2. */
-  readonly aperture: GraphicsMemory;
+  /** BAR2. */
+  readonly aperture: Aperture;
   readonly ring: Ring;
-  readonly display: Display;
+  readonly display: DisplayUnit;
 }
 
-/** Makes the parts in the order of their needs: config space, registers, table, interrupts, engines, display. */
+/**
+ * Makes the parts in the order of their needs: hypervisor, config space, registers, table, interrupts, engines, display. What a
+ * part throws leaves nothing behind: no part holds a page, a timer or a handle before the vGPU opens.
+ */
 export function assemble(parts: GvtDeviceParts): Vgpu {
   const { context, resources } = parts;
   const { clock, log } = context;
   const backend = makeBackend(parts);
-  const config = new ConfigSpace(parts.apertureBytes);
+  const life: LifeState = { open: false, asleep: false, guest: undefined };
+  const windows = new BarWindows(backend, resources.low);
+  const opregion = new OpRegion(backend, log);
+  const config = new ConfigSpace(parts, configEffects(life, windows, opregion));
   const registers = new RegisterFile();
   definePvinfo(registers, log);
   const faults = new FaultLog(registers);
@@ -60,10 +81,38 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const engineMemory = new GraphicsMemory(ggtt, faults, 'bcs');
   const streamer = new CommandStreamer({ memory: engineMemory, registers, clock });
   const ring = new Ring({ registers, streamer, interrupts, clock, log });
-  const aperture = new GraphicsMemory(ggtt, faults, 'aperture');
-  const display = new Display(registers, new GraphicsMemory(ggtt, faults, 'display'));
-  return { parts, backend, registers, faults, config, ggtt, interrupts, aperture, ring, display };
+  const aperture = new Aperture(context.name, resources.low, new GraphicsMemory(ggtt, faults, 'aperture'));
+  const memory = new GraphicsMemory(ggtt, faults, 'display');
+  const { type } = resources;
+  const link = parts.monitor ?? 'dp';
+  const display = new DisplayUnit({ clock, registers, interrupts, ggtt, backend, memory, type, link });
+  backend.setOpregion?.(opregion.bytes);
+  backend.setEdid?.(MONITOR_PORT, display.monitor.edid);
+  return {
+    parts,
+    life,
+    backend,
+    registers,
+    faults,
+    config,
+    windows,
+    opregion,
+    ggtt,
+    interrupts,
+    aperture,
+    ring,
+    display,
+  };
 }
+
+const configEffects = (life: LifeState, windows: BarWindows, opregion: OpRegion): ConfigEffects => ({
+  placed: (bar, base) => windows.place(bar, base),
+  swsci: (value) => opregion.service(value),
+  opregionAt: (gpa) => opregion.placeAt(gpa),
+  sleeping: () => {
+    life.asleep = true;
+  },
+});
 
 const makeBackend = ({ context, pins, quirks, hypervisor }: GvtDeviceParts): HypervisorBackend =>
   hypervisor({ device: context.name, pins, dma: context.dma, log: context.log, quirks });

@@ -1,12 +1,21 @@
-import type { FrameRange, IrqInfo, IrqSink, PinionError, PinningDeviceOps, RegionInfo } from '@pinion/core';
+import type { FrameRange, IrqInfo, IrqSink, PinionError, PinningDeviceOps } from '@pinion/core';
+import type { ApertureWindow, MapRequest } from './aperture.js';
 import { assemble, type GvtDeviceParts, type Vgpu } from './assembly.js';
-import type { Frame } from './display.js';
+import { Bar0 } from './bar0.js';
+import type { DisplayUnit } from './display/display-unit.js';
+import type { ExportedPlane } from './display/exported-plane.js';
+import type { LiveFrame } from './display/frame-stream.js';
+import type { PlaneType } from './display/plane.js';
+import type { PlaneAnswer, PlaneQuery } from './display/plane-exports.js';
+import type { Frame } from './display/screen.js';
 import type { GraphicsFault } from './faults.js';
 import type { Ggtt } from './ggtt.js';
 import type { HypervisorBackend } from './hypervisor/backend.js';
-import { yell } from './hypervisor/leftovers.js';
-import { RegionAccess } from './region-access.js';
-import { GVT_IRQS, listRegions } from './regions.js';
+import type { GuestIdentity } from './life.js';
+import { closeVgpu, openVgpu, removeVgpu, unmapGuestMemory } from './life-cycle.js';
+import { RegionAccess, type RegionHandler, readOnlyBytes } from './region-access.js';
+import { GVT_IRQS, type GvtRegion, type GvtRegionInfo, listRegions, regionInfo } from './regions.js';
+import { REGION } from './regs.js';
 import { defineResets, powerOn, resetDevice } from './resets.js';
 import type { RingState } from './ring.js';
 import type { VgpuResources } from './types.js';
@@ -30,15 +39,15 @@ export interface GvtStats {
  * of its work, on the clock: so when `dmaUnmap` returns nothing touches those pages any more. Source: i915 gvt.
  */
 export class GvtDevice implements PinningDeviceOps {
-  readonly regions: readonly RegionInfo[];
+  readonly regions: readonly GvtRegion[];
   readonly irqs: readonly IrqInfo[] = GVT_IRQS;
   readonly #vgpu: Vgpu;
   readonly #access: RegionAccess;
 
   constructor(parts: GvtDeviceParts) {
-    this.regions = listRegions(parts.apertureBytes);
+    this.regions = listRegions(parts.apertureBytes, parts.resources.low);
     this.#vgpu = assemble(parts);
-    this.#access = new RegionAccess(this.#vgpu, this.regions);
+    this.#access = new RegionAccess(parts.context.name, this.regions, handlersOf(this.#vgpu));
     defineResets(this.#vgpu);
     powerOn(this.#vgpu);
   }
@@ -83,42 +92,87 @@ export class GvtDevice implements PinningDeviceOps {
     return this.#vgpu.ggtt;
   }
 
-  /** What the screen shows. @throws PinionError GVT_BAD_PLANE (EINVAL), GVT_PLANE_RANGE (EFAULT). */
+  /** The monitor, and the rhythm of its pictures. */
+  get display(): Pick<DisplayUnit, 'monitor' | 'vblank'> {
+    return this.#vgpu.display;
+  }
+
+  /** Handles of planes that are shown outside, by their buffers, and the pages these hold. */
+  get exported(): { readonly buffers: number; readonly pages: number } {
+    const { held, pages } = this.#vgpu.display.exports;
+    return { buffers: held, pages };
+  }
+
+  /** What the screen shows, cursor included. @throws PinionError GVT_BAD_PLANE (EINVAL), GVT_PLANE_START, GVT_PLANE_RANGE (EFAULT). */
   frame(): Frame {
-    return this.#vgpu.display.frame();
+    return this.#vgpu.display.screen.frame();
   }
 
+  /**
+   * The live screen: as it is now, then at each vertical blank in which it has changed, with what has changed. Nothing is looked at
+   * while nobody watches. Ends when the vGPU closes.
+   */
+  frames(): AsyncIterableIterator<LiveFrame> {
+    return this.#vgpu.display.streams.open();
+  }
+
+  /** VFIO_DEVICE_QUERY_GFX_PLANE. @throws as `PlaneExports.query`. */
+  queryPlane(query: PlaneQuery): PlaneAnswer {
+    return this.#vgpu.display.exports.query(query);
+  }
+
+  /** VFIO_DEVICE_GET_GFX_DMABUF. @throws PinionError GVT_NO_BUFFER (EINVAL), GVT_NO_EXPORT (ENOTTY), GVT_EXPORT_PAGE (EINVAL). */
+  getBuffer(id: number): ExportedPlane {
+    return this.#vgpu.display.exports.get(id);
+  }
+
+  /** Both at once: a handle of what a plane shows, whose pages it holds. Undefined while the plane is off. @throws as both. */
+  exportPlane(type: PlaneType = 'primary'): ExportedPlane | undefined {
+    return this.#vgpu.display.exports.export(type);
+  }
+
+  /** VFIO_DEVICE_GET_REGION_INFO. @throws PinionError GVT_NO_REGION (EINVAL). */
+  regionInfo(index: number): GvtRegionInfo {
+    return regionInfo(this.regions, index);
+  }
+
+  /** mmap() of the device's file. @throws PinionError GVT_BAD_MMAP (EINVAL). */
+  map(request: MapRequest): ApertureWindow {
+    return this.#vgpu.aperture.map(request);
+  }
+
+  /** Whose vGPU this is, told before it opens: a guest has one vGPU of a GPU open. Undefined: anybody's. */
+  setGuest(guest: GuestIdentity | undefined): void {
+    if (!this.#vgpu.life.open) this.#vgpu.life.guest = guest;
+  }
+
+  /** @throws PinionError GVT_GUEST_HAS_VGPU (EEXIST), and what the hypervisor throws. */
   open(): void {
-    powerOn(this.#vgpu);
-    this.#vgpu.backend.attach();
+    openVgpu(this.#vgpu);
   }
 
-  /** Stops the engine, drops what the table holds, then whatever else the cache has left, which is reported. */
+  /** Stops the engines, revokes what is shown outside, drops what the tables hold, then whatever else is left, which is reported. */
   close(): void {
-    const { parts, ring, backend, ggtt } = this.#vgpu;
-    ring.stop();
-    if (parts.quirks.has('cache-destroyed-first')) yell(parts, backend.detach());
-    ggtt.reset();
-    yell(parts, backend.detach());
+    closeVgpu(this.#vgpu);
   }
 
-  /** As after `open`: no job, no mapping, all registers at their start values. */
+  /** As after `open`: no job, no mapping, all registers at their start values. After D3hot the shadow tables stay. */
   reset(): void {
     resetDevice(this.#vgpu);
   }
 
+  /** @throws PinionError GVT_BUSY (EBUSY) while open. Its resources are free when the last exported plane is closed. */
   remove(): void {
-    this.#vgpu.parts.onRemove?.();
+    removeVgpu(this.#vgpu);
   }
 
   setIrqSink(sink: IrqSink | undefined): void {
     this.#vgpu.backend.setIrqSink(sink);
   }
 
-  /** The table stops leading into the range, then its mappings are released whatever their references. */
+  /** When this returns nothing leads to a page of the range, nothing holds one, and nothing touches one. */
   dmaUnmap(range: FrameRange): void {
-    this.#vgpu.ggtt.scrub(range);
-    this.#vgpu.backend.releaseRange(range);
+    unmapGuestMemory(this.#vgpu, range);
   }
 
   /**
@@ -133,4 +187,16 @@ export class GvtDevice implements PinningDeviceOps {
   writeRegion(index: number, offset: number, bytes: Uint8Array): void {
     this.#access.write(index, offset, bytes);
   }
+}
+
+/** What stands behind each region. */
+function handlersOf({ parts, registers, ggtt, aperture, config, opregion, display }: Vgpu): Map<number, RegionHandler> {
+  const { name, log } = parts.context;
+  return new Map<number, RegionHandler>([
+    [REGION.BAR0, new Bar0({ device: name, log, registers, ggtt })],
+    [REGION.BAR2, aperture],
+    [REGION.CONFIG, config],
+    [REGION.OPREGION, readOnlyBytes(name, REGION.OPREGION, opregion.bytes)],
+    [REGION.EDID, display.edidRegion],
+  ]);
 }

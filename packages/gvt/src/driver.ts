@@ -7,10 +7,12 @@ import {
   type Plugin,
 } from '@pinion/core';
 import { GvtDevice } from './device.js';
+import type { MonitorLink } from './display/monitor.js';
 import { gvtErrors } from './errors.js';
 import type { BackendFactory } from './hypervisor/backend.js';
 import { kvmBackend } from './hypervisor/kvm.js';
 import type { LeftoverListener } from './hypervisor/leftovers.js';
+import { OpenGuests } from './life.js';
 import { GVT_QUIRKS, type GvtQuirk } from './quirks.js';
 import { describeType, GpuResources } from './types.js';
 
@@ -24,6 +26,10 @@ export interface GvtOptions {
   readonly quirks?: readonly GvtQuirk[];
   /** Hears what was still mapped when a vGPU closed or was reset; the log has it too. */
   readonly onLeftovers?: LeftoverListener;
+  /** Whether vGPUs are their guests' first display (class VGA); default they are not. */
+  readonly primary?: boolean;
+  /** How the monitors are plugged in; default DisplayPort, whose EDID is read over the AUX channel. */
+  readonly monitor?: MonitorLink;
   /** What runs the guests: makes the backend of each vGPU. Default: KVM's way, pins on demand. */
   readonly hypervisor?: BackendFactory;
   /**
@@ -51,24 +57,33 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
   const gpu = new GpuResources(apertureMb);
   for (const quirk of quirks) if (!Object.hasOwn(GVT_QUIRKS, quirk)) throw gvtErrors.UNKNOWN_QUIRK({ quirk });
   const devices = new Map<string, GvtDevice>();
+  const guests = new OpenGuests();
 
   const create = (context: PinningDeviceContext): GvtDevice => {
     const resources = gpu.take(context.type);
-    const device = new GvtDevice({
-      context,
-      pins: mapPins(context.pins, context.name),
-      resources,
-      apertureBytes: apertureMb * MB,
-      quirks: new Set(quirks),
-      hypervisor,
-      onLeftovers,
-      onRemove: () => {
-        gpu.give(resources);
-        devices.delete(context.name);
-      },
-    });
-    devices.set(context.name, device);
-    return device;
+    try {
+      const device = new GvtDevice({
+        context,
+        pins: mapPins(context.pins, context.name),
+        resources,
+        apertureBytes: apertureMb * MB,
+        quirks: new Set(quirks),
+        hypervisor,
+        onLeftovers,
+        guests,
+        primary: options.primary,
+        monitor: options.monitor,
+        onRemove: () => {
+          gpu.give(resources);
+          devices.delete(context.name);
+        },
+      });
+      devices.set(context.name, device);
+      return device;
+    } catch (cause) {
+      gpu.give(resources);
+      throw cause;
+    }
   };
 
   return defineDriver({

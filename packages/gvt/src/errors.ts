@@ -90,11 +90,54 @@ export const gvtErrors = catalogue('GVT', {
     'E2BIG',
     (d: { most: number }) => `a batch ran over ${d.most} dwords without reaching its end; engine stopped`,
   ],
-  BAD_PLANE: ['EINVAL', (d: { what: string }) => `the primary plane cannot be shown: ${d.what}`],
-  PLANE_RANGE: [
+  PLANE_START: [
     'EFAULT',
-    (d: Span) => `the primary plane's surface ${span(d)} is not inside the graphics memory of this vGPU`,
+    (d: { address: number }) => `the plane's surface begins at ${hex(d.address)}, which is not the beginning of a page`,
   ],
+  BAD_QUERY: ['EINVAL', (d: { problem: string }) => `query of a plane refused: ${d.problem}`],
+  NO_BUFFER: ['EINVAL', (d: { id: number }) => `there is no display buffer ${d.id}; query the plane first`],
+  NO_EXPORT: [
+    'ENOTTY',
+    (d: { kind: string }) =>
+      `the ${d.kind} hypervisor cannot hold the pages of a display buffer; ask capabilities.dmaPin`,
+  ],
+  EXPORT_PAGE: [
+    'EINVAL',
+    (d: { address: number }) => `no guest page that can be held stands behind graphics address ${hex(d.address)}`,
+  ],
+  EXPORT_RANGE: [
+    'EINVAL',
+    (d: { id: number; offset: number; length: number; size: number }) =>
+      `${d.length} bytes at ${d.offset} do not fit into display buffer ${d.id} of ${d.size} bytes`,
+  ],
+  EXPORT_REVOKED: [
+    'EFAULT',
+    (d: { id: number }) => `pages of display buffer ${d.id} went back to the guest; they read as zero`,
+  ],
+  EDID_ACCESS: [
+    'EINVAL',
+    (d: { offset: number; length: number }) =>
+      `${d.length} bytes at ${hex(d.offset)} of the EDID region are neither whole fields nor inside the block`,
+  ],
+  BAD_EDID: ['EINVAL', (d: { problem: string }) => `the monitor's EDID is refused: ${d.problem}`],
+  EDID_READ_ONLY: ['EPERM', (d: { offset: number }) => `field ${hex(d.offset)} of the EDID region is read-only`],
+  NO_REGION: [
+    'EINVAL',
+    (d: { index: number; count: number }) => `there is no region ${d.index}; a vGPU has 0 to ${d.count - 1}`,
+  ],
+  READ_ONLY_REGION: [
+    'EINVAL',
+    (d: { device: string; index: number }) => `region ${d.index} of vGPU ${d.device} is read-only`,
+  ],
+  BAD_MMAP: ['EINVAL', (d: { device: string; problem: string }) => `mmap of vGPU ${d.device} refused: ${d.problem}`],
+  GUEST_HAS_VGPU: [
+    'EEXIST',
+    (d: { device: string; guest: string; other: string }) =>
+      `vGPU ${d.device} cannot open: its guest ${d.guest} has vGPU ${d.other} open, and a guest has one`,
+  ],
+  BUSY: ['EBUSY', (d: { device: string }) => `vGPU ${d.device} is open; close it before it is removed`],
+  BAD_PLANE: ['EINVAL', (d: { what: string }) => `the plane cannot be shown: ${d.what}`],
+  PLANE_RANGE: ['EFAULT', (d: Span) => `the plane's surface ${span(d)} is not inside the graphics memory of this vGPU`],
   MSI_CONTROL: [
     'EINVAL',
     (d: { control: number }) =>

@@ -1,3 +1,4 @@
+export type { ApertureWindow, MapRequest } from './aperture.js';
 export type { GvtDeviceParts } from './assembly.js';
 export { MAX_JOB_DWORDS } from './command-streamer.js';
 export {
@@ -15,7 +16,32 @@ export {
   xySrcCopyBlt,
 } from './commands.js';
 export { GvtDevice, type GvtStats } from './device.js';
-export type { Frame } from './display.js';
+export {
+  CURSOR,
+  DP_AUX,
+  GMBUS,
+  PALETTE,
+  PCH_HOTPLUG,
+  PIPE,
+  PIPE_ACTIVE,
+  PLANE_OFFSET,
+  SDE_ISR,
+  SDE_PORT_D,
+  SFUSE_STRAP,
+} from './display/display-regs.js';
+export type { DisplayUnit } from './display/display-unit.js';
+export { edidProblem, makeEdid } from './display/edid.js';
+export { EDID_REGION, LINK_STATE } from './display/edid-region.js';
+export type { ExportedPlane, ExportState } from './display/exported-plane.js';
+export type { LiveFrame } from './display/frame-stream.js';
+export type { Monitor, MonitorLink } from './display/monitor.js';
+export { OPREGION } from './display/opregion.js';
+export { fourcc } from './display/pixel-formats.js';
+export type { PlaneInfo, PlaneType } from './display/plane.js';
+export { DRM_PLANE, PLANE_QUERY, type PlaneAnswer, type PlaneQuery } from './display/plane-exports.js';
+export type { Frame } from './display/screen.js';
+export type { Damage, ScreenUpdate } from './display/screen-tracker.js';
+export { FRAME_PERIOD, type Vblank } from './display/vblank.js';
 export { DmaCache, type PageSource, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
 export { gvtErrors } from './errors.js';
@@ -44,9 +70,11 @@ export {
   type Upstream,
 } from './interrupt-tables.js';
 export { Interrupts } from './interrupts.js';
+export type { GuestIdentity } from './life.js';
 export { RegisterFile } from './mmio.js';
 export type { PpgttMm, PpgttRoot } from './ppgtt/mm.js';
 export { GVT_QUIRKS, type GvtQuirk, NO_QUIRKS, type Quirks } from './quirks.js';
+export { type GvtRegion, type GvtRegionInfo, REGION_FLAG, REGION_TYPE } from './regions.js';
 export * from './regs.js';
 export type { RingState } from './ring.js';
 export { type RasterOperation, rasterOperation } from './rop.js';

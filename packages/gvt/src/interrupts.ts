@@ -19,6 +19,8 @@ const BANKS = Object.values(INTERRUPT_BANKS);
  * never sends; writes to IMR, IER and the master register do, if something is pending. Source: i915 gvt interrupt.c.
  */
 export class Interrupts {
+  /** Runs after a guest has written an IMR or IER: what `passes` says may be different now. */
+  onMaskChange: (() => void) | undefined;
   readonly #registers: RegisterFile;
   readonly #send: () => void;
 
@@ -47,6 +49,12 @@ export class Interrupts {
     if (open) this.#evaluate();
   }
 
+  /** Whether the event would leave a trace: its IMR lets it through. */
+  passes(event: GvtEvent): boolean {
+    const [name, bit] = EVENTS[event];
+    return (this.#registers.get(INTERRUPT_BANKS[name] + BANK_REGISTER.IMR) & (2 ** bit)) === 0;
+  }
+
   #defineBank(bank: number): void {
     const registers = this.#registers;
     registers.define(bank + BANK_REGISTER.ISR, READ_ONLY);
@@ -55,6 +63,7 @@ export class Interrupts {
       registers.define(offset, {
         write: (value) => {
           registers.set(offset, value);
+          this.onMaskChange?.();
           this.#evaluate();
         },
       });

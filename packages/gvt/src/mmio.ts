@@ -55,8 +55,8 @@ export class RegisterFile {
     register.write(merged.getUint32(0, true));
   }
 
-  /** All zero. Behaviours stay. */
-  clear(): void {
-    this.#bytes.fill(0);
+  /** All zero, or those below `end` (bytes). Behaviours stay. */
+  clear(end = MMIO_SIZE): void {
+    this.#bytes.fill(0, 0, end);
   }
 }

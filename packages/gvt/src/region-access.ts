@@ -1,12 +1,8 @@
-import type { RegionInfo } from '@pinion/core';
-import type { Vgpu } from './assembly.js';
-import { Bar0 } from './bar0.js';
 import { gvtErrors } from './errors.js';
-import type { GraphicsMemory } from './graphics-memory.js';
-import { REGION } from './regs.js';
+import type { GvtRegion } from './regions.js';
 
 /** What a region does with an access. The bounds have been checked. */
-interface RegionHandler {
+export interface RegionHandler {
   read(offset: number, bytes: Uint8Array): void;
   write(offset: number, bytes: Uint8Array): void;
 }
@@ -14,18 +10,13 @@ interface RegionHandler {
 /** The regions of a vGPU as something to read and write: one handler per index. */
 export class RegionAccess {
   readonly #device: string;
-  readonly #regions: readonly RegionInfo[];
+  readonly #regions: readonly GvtRegion[];
   readonly #handlers: ReadonlyMap<number, RegionHandler>;
 
-  constructor(vgpu: Vgpu, regions: readonly RegionInfo[]) {
-    const { name, log } = vgpu.parts.context;
-    this.#device = name;
+  constructor(device: string, regions: readonly GvtRegion[], handlers: ReadonlyMap<number, RegionHandler>) {
+    this.#device = device;
     this.#regions = regions;
-    this.#handlers = new Map<number, RegionHandler>([
-      [REGION.BAR0, new Bar0({ device: name, log, registers: vgpu.registers, ggtt: vgpu.ggtt })],
-      [REGION.BAR2, bar2(vgpu)],
-      [REGION.CONFIG, vgpu.config],
-    ]);
+    this.#handlers = handlers;
   }
 
   /** @throws PinionError GVT_OUT_OF_REGION (EINVAL) and those of the region. */
@@ -47,15 +38,10 @@ export class RegionAccess {
   }
 }
 
-/** BAR2: guest graphics memory, as far as it is the vGPU's own. Offsets are graphics addresses. */
-function bar2({ parts, aperture }: Vgpu): RegionHandler {
-  const { low } = parts.resources;
-  const own = (offset: number, length: number): GraphicsMemory => {
-    if (offset >= low.base && offset + length <= low.base + low.size) return aperture;
-    throw gvtErrors.FOREIGN_APERTURE({ device: parts.context.name, offset, length });
-  };
-  return {
-    read: (offset, bytes) => own(offset, bytes.length).read(offset, bytes),
-    write: (offset, bytes) => own(offset, bytes.length).write(offset, bytes),
-  };
-}
+/** A region that only shows `bytes`. A write is refused by name. */
+export const readOnlyBytes = (device: string, index: number, bytes: Uint8Array): RegionHandler => ({
+  read: (offset, into) => into.set(bytes.subarray(offset, offset + into.length)),
+  write: () => {
+    throw gvtErrors.READ_ONLY_REGION({ device, index });
+  },
+});

@@ -1,7 +1,7 @@
 /** Register offsets in BAR0, PCI layout and command-streamer bits. Source: Intel PRM (Skylake), i915 register headers. */
 
-/** VFIO region and interrupt indexes. Source: VFIO_PCI_*_INDEX. */
-export const REGION = { BAR0: 0, BAR2: 2, ROM: 6, CONFIG: 7, VGA: 8 } as const;
+/** VFIO region and interrupt indexes; those above VGA are of this device alone. Source: VFIO_PCI_*_INDEX. */
+export const REGION = { BAR0: 0, BAR2: 2, ROM: 6, CONFIG: 7, VGA: 8, OPREGION: 9, EDID: 10 } as const;
 export const IRQ = { INTX: 0, MSI: 1 } as const;
 
 export const CONFIG_SIZE = 4096;
@@ -113,6 +113,7 @@ export const CONFIG = {
   STATUS: 0x06,
   BAR0: 0x10,
   BAR2: 0x18,
+  ROM: 0x30,
   CAPABILITIES: 0x34,
   INTERRUPT_LINE: 0x3c,
   /** Graphics mode: GTT size in bits 7:6, stolen memory in 15:8. */
@@ -123,4 +124,8 @@ export const CONFIG = {
   MSI_DATA: 0xb4,
   PM: 0xd0,
   PMCSR: 0xd4,
+  /** Software SCI: bit 15 selects SCI, bit 0 triggers it. */
+  SWSCI: 0xe8,
+  /** Guest-physical address of the OpRegion. */
+  ASLS: 0xfc,
 } as const;

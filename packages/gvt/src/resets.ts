@@ -5,32 +5,45 @@ import { BCS, GDRST, GDRST_BCS, GDRST_FULL } from './regs.js';
 
 /** What an engine reset clears. */
 const ENGINE_REGISTERS = [BCS.TAIL, BCS.HEAD, BCS.START, BCS.CTL, BCS.IPEHR, BCS.ACTHD, BCS.EIR];
+/** A full reset of the engines clears the registers below the interrupt tree: those of the display stay. */
+const GT_REGISTERS = 0x44200;
 
 /** Gives GDRST its behaviour: a bit resets and clears itself at once. */
 export function defineResets(vgpu: Vgpu): void {
   vgpu.registers.define(GDRST, { write: (bits) => resetEngines(vgpu, bits) });
 }
 
-/** GDRST: the engines that `bits` name stop. The table and its pages stay. */
-function resetEngines({ ring, registers }: Vgpu, bits: number): void {
+/** GDRST: the engines that `bits` name stop. The table and its pages stay. Source: i915 gvt, intel_gvt_reset_vgpu_locked(). */
+function resetEngines({ ring, registers, parts }: Vgpu, bits: number): void {
   if ((bits & (GDRST_FULL | GDRST_BCS)) === 0) return;
   ring.stop();
   for (const offset of ENGINE_REGISTERS) registers.set(offset, 0);
+  if ((bits & GDRST_FULL) === 0) return;
+  registers.clear(GT_REGISTERS);
+  fillPvinfo(registers, parts.resources);
 }
 
-/** Device model level reset: no job, no mapping, all registers at their start values. The handle stays. */
+/**
+ * Device model level reset (the RESET ioctl): no job, no mapping, all registers at their start values, nothing shown outside. The
+ * handle stays. After D3hot the shadows of per-process tables stay, too: the guest resumes and uses them again.
+ */
 export function resetDevice(vgpu: Vgpu): void {
-  vgpu.ring.stop();
-  vgpu.ggtt.reset();
-  yell(vgpu.parts, vgpu.backend.releaseAll());
+  const { ring, display, ggtt, backend, parts, life } = vgpu;
+  ring.stop();
+  display.exports.revokeAll();
+  ggtt.reset();
+  if (!life.asleep) yell(parts, backend.releaseAll());
+  life.asleep = false;
   powerOn(vgpu);
 }
 
 /** Registers and config space at their start values; nothing pending. Tables and pages are the caller's business. */
-export function powerOn({ parts, registers, config, faults, interrupts }: Vgpu): void {
+export function powerOn({ parts, registers, config, opregion, faults, interrupts, display }: Vgpu): void {
   registers.clear();
   config.reset();
+  opregion.placeAt(0);
   faults.clear();
   interrupts.reset();
   fillPvinfo(registers, parts.resources);
+  display.powerOn();
 }

@@ -41,6 +41,8 @@ describe('regions', () => {
         [6, 0, false],
         [7, CONFIG_SIZE, true],
         [8, 0, false],
+        [9, 8192, true],
+        [10, 4096, true],
       ],
     );
     assert.deepEqual(
@@ -65,7 +67,7 @@ describe('regions', () => {
     [1, 0, 1],
     [6, 0, 4],
     [8, 0, 1],
-    [9, 0, 1],
+    [11, 0, 1],
     [-1, 0, 1],
   ];
   for (const [index, offset, length] of outside) {
@@ -185,7 +187,7 @@ describe('config space', () => {
       assert.equal(config(guest, offset) & (offset === 0xac ? 0xffff : -1), before);
     }
     guest.write32(CONFIG.COMMAND, 0x0000ffff, REGION.CONFIG);
-    assert.equal(config(guest, CONFIG.COMMAND), 0x00100407);
+    assert.equal(config(guest, CONFIG.COMMAND), 0x001007ff);
     guest.finish();
   });
 
@@ -352,10 +354,10 @@ describe('the screen', () => {
     surface: (g: FakeGuest) => number,
     error: string,
   ])[] = [
-    ['an indexed format', { control: PLANE_ENABLE | (12 << 24) }, (g) => g.low.base, 'GVT_BAD_PLANE'],
+    ['a planar format', { control: PLANE_ENABLE | (1 << 24) }, (g) => g.low.base, 'GVT_BAD_PLANE'],
     ['Yf tiles', { control: XRGB | (5 << 10) }, (g) => g.low.base, 'GVT_BAD_PLANE'],
     ['a stride below its width', { width: 17 }, (g) => g.low.base, 'GVT_BAD_PLANE'],
-    ['a surface inside a page', {}, (g) => g.low.base + 16, 'GVT_BAD_PLANE'],
+    ['a surface inside a page', {}, (g) => g.low.base + 16, 'GVT_PLANE_START'],
     ['a surface elsewhere', {}, () => 0, 'GVT_PLANE_RANGE'],
     ['a surface over the end', { stride: 512 }, (g) => g.low.base + g.low.size - PAGE, 'GVT_PLANE_RANGE'],
     ['more than 36 MB', { stride: 512, height: 8192 }, (g) => g.low.base, 'GVT_PLANE_RANGE'],
