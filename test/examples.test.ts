@@ -83,3 +83,9 @@ test('custom-backend refuses what is over the quota, by either backend', async (
   assert.match(output, /QUOTA_SPENT \(ENOMEM\)/);
   assert.match(output, /MINIMAL_SPENT \(ENOMEM\)/);
 });
+
+test('custom-hypervisor names what its killed guest left, and ends with no grant', async () => {
+  const output = await run('custom-hypervisor');
+  assert.match(output, /left over on .*: gfn 0x6 size 0x1000 refs 1, mapped by display buffer 0x1\n/);
+  assert.match(lastLine(output), /0 table entries, 0 grants$/);
+});
