@@ -21,38 +21,67 @@ export const POISON = 0xdb;
 /** Host frames begin here, so that a guest frame taken for a host frame does not work by luck. */
 const HOST_BASE = 0x40000;
 
-/** A clock that moves only when told to, one step at a time. */
+interface Timer {
+  readonly due: number;
+  readonly action: () => void;
+}
+
+/** A clock that moves only when told to: step by step, or by a span. Milliseconds. */
 export class ManualClock implements Clock {
   #now = 0;
-  #queue: (() => void)[] = [];
+  #timers: Timer[] = [];
 
   now(): number {
     return this.#now;
   }
 
   after(delay: number, action: () => void): () => void {
-    assert.equal(delay, 0, 'this driver waits for nothing');
-    this.#queue.push(action);
+    assert.ok(delay >= 0, `a delay of ${delay}`);
+    const timer = { due: this.#now + delay, action };
+    this.#timers.push(timer);
     return () => {
-      this.#queue = this.#queue.filter((queued) => queued !== action);
+      this.#timers = this.#timers.filter((other) => other !== timer);
     };
   }
 
   get waiting(): number {
-    return this.#queue.length;
+    return this.#timers.length;
   }
 
-  /** Runs the oldest action. @returns false if there was none. */
+  /** Runs what is due first, the oldest of several. @returns false if there was none. */
   step(): boolean {
-    this.#now += 1;
-    const action = this.#queue.shift();
-    action?.();
-    return action !== undefined;
+    const timer = this.#first(Number.POSITIVE_INFINITY);
+    this.#now = Math.max(this.#now + 1, timer?.due ?? 0);
+    if (timer !== undefined) this.#run(timer);
+    return timer !== undefined;
   }
 
   /** Runs until nothing is left. */
   drain(): void {
     for (let steps = 0; this.step(); steps += 1) assert.ok(steps < 100_000, 'the clock never runs dry');
+  }
+
+  /** Moves time on and runs what falls due, each at its time. */
+  advance(span: number): void {
+    const end = this.#now + span;
+    for (let timer = this.#first(end); timer !== undefined; timer = this.#first(end)) {
+      this.#now = Math.max(this.#now, timer.due);
+      this.#run(timer);
+    }
+    this.#now = end;
+  }
+
+  #run(timer: Timer): void {
+    this.#timers = this.#timers.filter((other) => other !== timer);
+    timer.action();
+  }
+
+  #first(end: number): Timer | undefined {
+    const ready = this.#timers.filter(({ due }) => due <= end);
+    return ready.reduce<Timer | undefined>(
+      (best, timer) => (best === undefined || timer.due < best.due ? timer : best),
+      undefined,
+    );
   }
 }
 
