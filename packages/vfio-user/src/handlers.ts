@@ -1,7 +1,7 @@
 import { PinionError } from '@pinion/core';
 import { type Fd, SysError } from '@pinion/sys';
 import { COMMAND, DEVICE_FLAG, DMA_UNMAP_FLAG, PCI_REGION, REGION_FLAG } from './commands.js';
-import { decodeDmaMap, decodeDmaUnmap, encodeDmaUnmap } from './dma-messages.js';
+import { decodeDmaMap, decodeDmaUnmap } from './dma-messages.js';
 import type { DmaSpace, Owner } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import type { GuestDma } from './guest-dma.js';
@@ -21,7 +21,7 @@ import type { IrqTable } from './irq-table.js';
 import type { Message } from './message.js';
 import { decodeRegionAccess, decodeWriteMulti, encodeWriteMultiReply, type SmallWrite } from './region-messages.js';
 import type { ServedDevice, ServedRegion } from './served-device.js';
-import { REGION_ACCESS, type RegionAccess } from './structs.js';
+import { DMA_UNMAP, REGION_ACCESS, type RegionAccess } from './structs.js';
 
 /** What goes back: the payload of the reply, and descriptors that stay with whoever has them. */
 export interface Reply {
@@ -109,7 +109,7 @@ async function unmapDma({ space, owner, dma, maxBytes }: Served, { payload }: Me
     dma.forget(request.address, request.size);
     await space.unmap(owner, request.address, request.size);
   }
-  return { payload: encodeDmaUnmap(request) };
+  return { payload: payload.subarray(0, DMA_UNMAP.size) };
 }
 
 function deviceInfo({ device, regions, irqs }: Served, { payload }: Message): Reply {

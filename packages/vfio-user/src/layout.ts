@@ -57,25 +57,27 @@ export class Layout<const F extends Fields> {
   /** Bytes of the struct. */
   readonly size: number;
   readonly fields: F;
-  readonly #entries: readonly (readonly [string, Field<number | bigint>])[];
+  readonly #names: readonly string[];
+  readonly #list: readonly Field<number | bigint>[];
 
   constructor(size: number, fields: F) {
     this.size = size;
     this.fields = fields;
+    this.#names = Object.keys(fields);
     // why: a field is only ever given a value that it made itself or that `Values` typed for it
-    this.#entries = Object.entries(fields) as unknown as readonly (readonly [string, Field<number | bigint>])[];
+    this.#list = Object.values(fields) as unknown as readonly Field<number | bigint>[];
   }
 
   /** The struct at `at` bytes into `bytes`. The caller has checked that it is all there. */
   read(bytes: Uint8Array, at = 0): Values<F> {
     const values: Record<string, number | bigint> = {};
-    for (const [name, field] of this.#entries) values[name] = field.get(bytes, at);
+    for (let i = 0; i < this.#names.length; i += 1) values[this.#names[i] ?? ''] = this.#list[i]?.get(bytes, at) ?? 0;
     return values as Values<F>; // why: the loop above sets exactly the keys of F, each from its own field
   }
 
   /** Writes the struct at `at` bytes into `bytes`. The caller has made the room. */
   write(bytes: Uint8Array, values: Values<F>, at = 0): void {
-    for (const [name, field] of this.#entries) field.put(bytes, at, values[name as keyof F]); // why: a key of F
+    for (let i = 0; i < this.#names.length; i += 1) this.#list[i]?.put(bytes, at, values[this.#names[i] as keyof F]); // why: a key of F
   }
 
   /** The struct as new bytes, with room for `more` zero bytes behind it. */

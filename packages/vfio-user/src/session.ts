@@ -77,7 +77,9 @@ export class Session {
   #queue: Message[] = [];
   #queued = 0;
   #paused = false;
-  #handling = false;
+  /** The command of the request that is handled and takes its time. */
+  #running: number | undefined;
+  #unwatch: (() => void) | undefined;
   #flushing = false;
   #over = false;
   /** Somebody can send DMA messages: then it must be known from inside which request that happens. */
@@ -198,18 +200,18 @@ export class Session {
 
   /** Handles what waits, up to the first handler that takes its time. */
   #pump(): void {
-    while (!this.#handling && !this.#over && this.#transport.waiting < REPLIES_MAX) {
+    while (this.#running === undefined && !this.#over && this.#transport.waiting < REPLIES_MAX) {
       const message = this.#queue.shift();
       if (message === undefined) break;
       this.#queued -= message.payload.length + MESSAGE_OVERHEAD;
       const pending = this.#handle(message);
       if (pending !== undefined) this.#await(message, pending);
     }
-    if (this.#paused && !this.#handling && !this.#over && this.#queue.length === 0) this.#setPaused(false);
+    if (this.#paused && this.#running === undefined && !this.#over && this.#queue.length === 0) this.#setPaused(false);
   }
 
   get #idle(): boolean {
-    return !this.#handling && !this.#over && this.#queue.length === 0;
+    return this.#running === undefined && !this.#over && this.#queue.length === 0;
   }
 
   #pumpAndFlush(): void {
@@ -218,31 +220,36 @@ export class Session {
   }
 
   #flush(): void {
-    if (this.#handling) this.#flushSoon();
+    if (this.#running !== undefined) this.#flushSoon();
     else this.#outbox.flush();
   }
 
-  /** Most handlers that take their time are through within this turn: what they and those before them answer goes out together. */
+  /**
+   * Most handlers that take their time are through within this turn: what they and those before them answer goes out together, and
+   * only one that is not is watched.
+   */
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
     setImmediate(() => {
       this.#flushing = false;
       this.#outbox.flush();
+      if (this.#running !== undefined) this.#unwatch ??= this.#watch(this.#running);
     });
   }
 
-  #await(message: Message, pending: Promise<void>): void {
-    this.#handling = true;
+  #watch(command: number): () => void {
     const { clock, log, slow = DEFAULTS.slow } = this.#options;
-    const cancel = clock.after(slow, () =>
-      log.warn(
-        `${this.#device.name}: ${commandName(message.command)} is not through after ${slow} ms; QEMU gives up after 5000`,
-      ),
-    );
+    const what = `${this.#device.name}: ${commandName(command)}`;
+    return clock.after(slow, () => log.warn(`${what} is not through after ${slow} ms; QEMU gives up after 5000`));
+  }
+
+  #await(message: Message, pending: Promise<void>): void {
+    this.#running = message.command;
     void pending.then(() => {
-      cancel();
-      this.#handling = false;
+      this.#unwatch?.();
+      this.#unwatch = undefined;
+      this.#running = undefined;
       if (this.#over) void this.#cleanUp();
       else this.#pumpAndFlush();
       if (this.#idle) this.#transport.proceed?.();
@@ -371,7 +378,7 @@ export class Session {
     this.#transport.close();
     this.#twin?.close();
     this.#calls.end(vfioUserErrors.DISCONNECTED({ what: `a DMA message of ${this.#device.name}` }));
-    if (!this.#handling) void this.#cleanUp();
+    if (this.#running === undefined) void this.#cleanUp();
   }
 
   /** Everything that the client set up goes; the device keeps its own state. */
