@@ -4,6 +4,7 @@ import type { Duty } from './duty-guard.js';
 import { coreErrors } from './errors.js';
 import type { Group } from './group.js';
 import type { Task } from './memory.js';
+import { Migration } from './migration.js';
 import { Mutex } from './mutex.js';
 import type { DmaApi } from './pins.js';
 import type { Runtime } from './runtime.js';
@@ -33,6 +34,7 @@ export class Device {
   readonly #closeWaiters = new Set<() => void>();
   readonly #backendDevice: BackendDevice;
   #ops: DeviceOps | undefined;
+  #migration: Migration | undefined;
   #openCount = 0;
   #state: 'registered' | 'unregistering' | 'gone' = 'registered';
 
@@ -57,6 +59,14 @@ export class Device {
 
   set ops(ops: DeviceOps) {
     this.#ops = ops;
+    if (ops.migration !== undefined) {
+      this.#migration = new Migration(this.name, ops.migration, (section) => this.#alone(section));
+    }
+  }
+
+  /** How its state is saved and restored; undefined: it cannot be migrated. */
+  get migration(): Migration | undefined {
+    return this.#migration;
   }
 
   get openCount(): number {
@@ -102,6 +112,7 @@ export class Device {
       const ops = this.ops;
       if (ops.reset === undefined) throw coreErrors.NO_RESET({ device: this.name });
       await this.#duty('reset', () => ops.reset?.());
+      this.#migration?.reset();
     });
   }
 
@@ -218,6 +229,7 @@ export class Device {
   }
 
   #closed(): void {
+    this.#migration?.reset();
     this.#openCount = 0;
     this.group.dropUser();
   }

@@ -77,6 +77,10 @@ export const coreErrors = catalogue('CORE', {
     (d: { device: string; index: number; offset: number; length: number; size: number }) =>
       `device ${d.device}: ${d.length} bytes at offset ${d.offset} do not fit into region ${d.index} of ${d.size} bytes`,
   ],
+  BAD_MIGRATION: [
+    'EINVAL',
+    (d: { device: string; state: string; problem: string }) => `device ${d.device} is in ${d.state}: ${d.problem}`,
+  ],
   NO_RESET: ['ENOTTY', (d: { device: string }) => `device ${d.device} cannot be reset`],
   NO_DMA_UNMAP: [
     'EINVAL',

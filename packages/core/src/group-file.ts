@@ -3,6 +3,7 @@ import type { Device } from './device.js';
 import { coreErrors } from './errors.js';
 import type { Group } from './group.js';
 import type { Task } from './memory.js';
+import type { Migration } from './migration.js';
 
 /** An opened device: what VFIO_GROUP_GET_DEVICE_FD returns. */
 export class DeviceFile {
@@ -33,6 +34,12 @@ export class DeviceFile {
   async reset(): Promise<void> {
     this.#check();
     await this.device.reset();
+  }
+
+  /** @throws CORE_FILE_CLOSED (EBADF). */
+  get migration(): Migration | undefined {
+    this.#check();
+    return this.device.migration;
   }
 
   /** Closes this file; the last one closes the device. @throws CORE_FILE_CLOSED (EBADF) the second time, and as `Device.close`. */

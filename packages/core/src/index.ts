@@ -15,6 +15,7 @@ export * from './log.js';
 export { Mdev, MdevParent } from './mdev.js';
 export { createMediator, Mediator, type MediatorOptions } from './mediator.js';
 export * from './memory.js';
+export * from './migration.js';
 export { Mutex } from './mutex.js';
 export * from './pins.js';
 export { definePlugin, type Plugin, type PluginScope } from './plugin.js';

@@ -1,5 +1,6 @@
 import type { Clock } from './clock.js';
 import type { Log } from './log.js';
+import type { MigrationOps } from './migration.js';
 import type { DmaApi, PinApi } from './pins.js';
 import type { FrameRange } from './units.js';
 
@@ -42,6 +43,8 @@ export interface DeviceOps {
   writeRegion?(index: number, offset: number, bytes: Uint8Array): void;
   /** Who receives this device's interrupts; undefined disconnects. */
   setIrqSink?(sink: IrqSink | undefined): void;
+  /** How its state is saved and restored; absent: it cannot be migrated. */
+  readonly migration?: MigrationOps;
   /** The mediated device is removed; it is closed by then. Never fails: report through the log. */
   remove?(): void | Promise<void>;
 }
