@@ -17,11 +17,6 @@ function onStopSignal(heard: (signal: StopSignal) => void): () => void {
   return () => void process.off('SIGINT', listener).off('SIGTERM', listener);
 }
 
-function stayAlive(): () => void {
-  const cancel = setInterval(() => {}, IDLE);
-  return () => clearInterval(cancel);
-}
-
 // A reader that is gone (`| head`) is no reason to fail.
 const whenGone = (failure: NodeJS.ErrnoException): void => {
   if (failure.code !== 'EPIPE') throw failure;
@@ -38,6 +33,8 @@ const around: Surroundings = {
   folder: process.cwd(),
   clock: systemClock,
   onStopSignal,
-  stayAlive,
 };
+// Timers of the library keep no process alive, and a driver may wait for one.
+const alive = setInterval(() => {}, IDLE);
 process.exitCode = await runPinion(process.argv.slice(2), around);
+clearInterval(alive);

@@ -17,6 +17,4 @@ export interface Surroundings {
   readonly clock: Clock;
   /** Calls back at every SIGINT and SIGTERM until the undo is called. */
   onStopSignal(heard: (signal: StopSignal) => void): () => void;
-  /** Keeps the process alive until the undo is called: timers of the library do not. */
-  stayAlive(): () => void;
 }

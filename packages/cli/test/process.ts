@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const MAIN = fileURLToPath(new URL('../../bin/pinion.js', import.meta.url));
+/** What runs the command. */
+export const MAIN = fileURLToPath(new URL('../../bin/pinion.js', import.meta.url));
 
 /** How a command ended. */
 export interface Ended {
@@ -18,6 +19,8 @@ export interface StartOptions {
   readonly environment?: Readonly<Record<string, string>>;
   /** Descriptors from 3 on. */
   readonly fds?: readonly number[];
+  /** Instead of the command itself: what runs it. */
+  readonly program?: readonly string[];
 }
 
 /** The built command in a process of its own. */
@@ -28,9 +31,11 @@ export class Pinion {
   #err = '';
   readonly #waiting = new Set<() => void>();
 
-  constructor(args: readonly string[], { folder, environment = {}, fds = [] }: StartOptions) {
+  constructor(args: readonly string[], options: StartOptions) {
+    const { folder, environment = {}, fds = [], program = [process.execPath, MAIN] } = options;
     const stdio: StdioOptions = ['ignore', 'pipe', 'pipe', ...fds];
-    const child = spawn(process.execPath, [MAIN, ...args], {
+    const [file = '', ...before] = program;
+    const child = spawn(file, [...before, ...args], {
       cwd: folder,
       env: { ...process.env, ...environment },
       stdio,
@@ -89,6 +94,11 @@ export class Pinion {
   stop(signal: 'SIGTERM' | 'SIGINT' | 'SIGKILL' = 'SIGTERM'): Promise<Ended> {
     this.child.kill(signal);
     return this.ended;
+  }
+
+  /** Whatever a test that failed left running. */
+  [Symbol.dispose](): void {
+    this.child.kill('SIGKILL');
   }
 
   /** The events of `--json` so far. */

@@ -34,7 +34,7 @@ export function readDescription(source: { text: string; folder: string }, regist
   const reader = new Reader(source.text, source.folder);
   const found = reader.read(shapeOf(registry));
   if (found !== undefined) checkDescription(found, registry, reader);
-  const problems = reader.problems.toSorted((a, b) => a.line - b.line || a.column - b.column);
+  const problems = reader.sorted;
   if (found === undefined || problems.length > 0) return { ok: false, problems };
   // why: the shape reports every key that is missing, and there is no report
   return { ok: true, description: found as VmDescription };

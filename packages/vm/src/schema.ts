@@ -38,6 +38,11 @@ export class Reader {
     for (const { pos, message } of [...document.errors, ...document.warnings]) this.#add(pos[0], '', message);
   }
 
+  /** The problems in the order of the text. */
+  get sorted(): readonly Problem[] {
+    return this.problems.toSorted((a, b) => a.line - b.line || a.column - b.column);
+  }
+
   /** The whole document as a `T`, or undefined; in both cases look at `problems`. */
   read<T>(shape: Shape<T>): T | undefined {
     if (this.problems.length > 0) return undefined;

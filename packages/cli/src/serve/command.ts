@@ -7,6 +7,7 @@ import type { Context, Runner } from '../context.js';
 import { cliErrors } from '../errors.js';
 import { EXIT } from '../exit-codes.js';
 import { oneOf, parseBytes } from '../option-values.js';
+import type { Output } from '../output.js';
 import { stopSignal } from '../stop-signal.js';
 import type { Surroundings } from '../surroundings.js';
 import { activatedSockets } from './activation.js';
@@ -94,12 +95,24 @@ async function serve(flags: ServeFlags, { output, around }: Context): Promise<nu
     output.event({ event: 'ready', devices: options.devices.length }, undefined);
     const reason = await Promise.race([signal.heard, serving.done.then(() => 'no client can come any more')]);
     output.event({ event: 'stopping', reason }, `stopping: ${reason}`);
-    const left = await serving.stop();
-    sayStopped(output, left);
-    return nothingLeft(left) ? EXIT.OK : EXIT.LEFTOVERS;
+    return await stop(serving, output);
   } finally {
     signal.ignore();
   }
+}
+
+/** Says what is left, also when something failed on the way. */
+async function stop(serving: Serving, output: Output): Promise<number> {
+  let code: number = EXIT.OK;
+  try {
+    await serving.stop();
+  } catch (cause) {
+    output.failed(cause);
+    code = EXIT.FAILED;
+  }
+  const left = serving.leftovers;
+  sayStopped(output, left);
+  return nothingLeft(left) ? code : EXIT.LEFTOVERS;
 }
 
 /** Everything is checked here, before anything starts. @throws CLI_BAD_VALUE, CLI_BAD_DEVICE, CLI_BAD_CONFIG, CLI_BAD_PLAN (EINVAL), CLI_NO_FILE, CLI_NO_PLUGIN (ENOENT). */

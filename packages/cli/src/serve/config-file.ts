@@ -32,7 +32,7 @@ export function loadConfig(path: string): ServeConfig {
   const reader = new Reader(readText(path), folder);
   const config = reader.read(shape);
   if (config === undefined || reader.problems.length > 0) {
-    throw cliErrors.BAD_CONFIG({ file: path, problems: reader.problems });
+    throw cliErrors.BAD_CONFIG({ file: path, problems: reader.sorted });
   }
   const absolute = ({ socket, ...rest }: DeviceRequest): DeviceRequest =>
     socket === undefined ? rest : { ...rest, socket: resolve(folder, socket) };

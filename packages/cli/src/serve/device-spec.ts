@@ -22,7 +22,7 @@ export function parseDeviceSpec(spec: string, about: { folder: string; more?: re
   const problems = repeated(entries.map(([key]) => key)).map((key) => `${key} is given twice`);
   const reader = new Reader(documentOf(device, entries), folder);
   const request = reader.read(deviceShape);
-  problems.push(...reader.problems.map(({ path, message }) => `${path === '' ? '' : `${path} `}${message}`));
+  problems.push(...reader.sorted.map(({ path, message }) => `${path === '' ? '' : `${path} `}${message}`));
   if (request === undefined || problems.length > 0) throw cliErrors.BAD_DEVICE({ spec, problems });
   return request.socket === undefined ? request : { ...request, socket: resolve(folder, request.socket) };
 }

@@ -21,14 +21,14 @@ const PLUGIN_NAME = 'plugin';
 
 /**
  * Gives every device its name, VM, UUID and socket. Devices without `socket` or `fd` take the sockets that systemd passed: the
- * one of their name, or else the next one. @throws CLI_BAD_PLAN (EINVAL) when a name or socket is missing or taken.
+ * one of their name, or else the next one that is of no other's. @throws CLI_BAD_PLAN (EINVAL) when a name or socket is missing or taken.
  */
 export function planDevices(
   requests: readonly DeviceRequest[],
   about: { readonly vm?: string; readonly activated: readonly ActivatedSocket[] },
 ): readonly PlannedDevice[] {
   const names = namesOf(requests);
-  const sockets = new Sockets(about.activated);
+  const sockets = new Sockets(about.activated, new Set(names));
   const planned = requests.map((request, index) => {
     const name = names[index] ?? request.device;
     const vm = request.vm ?? about.vm ?? DEFAULT_VM;
@@ -82,10 +82,12 @@ export function uuidOf(vm: string, name: string): string {
 /** Which socket is whose. */
 class Sockets {
   readonly #activated: ActivatedSocket[];
+  readonly #names: ReadonlySet<string>;
   readonly #taken = new Set<string>();
 
-  constructor(activated: readonly ActivatedSocket[]) {
+  constructor(activated: readonly ActivatedSocket[], names: ReadonlySet<string>) {
     this.#activated = [...activated];
+    this.#names = names;
   }
 
   take({ socket, fd }: DeviceRequest, name: string): ListenOn {
@@ -94,9 +96,13 @@ class Sockets {
     }
     if (socket !== undefined) return this.#own({ path: socket }, `socket ${socket}`);
     if (fd !== undefined) return this.#own({ fd }, `descriptor ${fd}`);
-    const named = this.#activated.findIndex((each) => each.name === name);
-    const [passed] = this.#activated.splice(Math.max(named, 0), 1);
-    if (passed !== undefined) return this.#own({ fd: passed.fd }, `descriptor ${passed.fd}`);
+    const passed =
+      this.#activated.find((each) => each.name === name) ??
+      this.#activated.find((each) => each.name === undefined || !this.#names.has(each.name));
+    if (passed !== undefined) {
+      this.#activated.splice(this.#activated.indexOf(passed), 1);
+      return this.#own({ fd: passed.fd }, `descriptor ${passed.fd}`);
+    }
     throw cliErrors.BAD_PLAN({
       problem: `device ${name} has no socket; give it one (--socket-path or socket=PATH, --fd or fd=N), or let systemd pass one`,
     });

@@ -68,13 +68,13 @@ export class Serving {
     return Promise.all(this.#ends);
   }
 
-  /** Ends connections, then VMs, then devices, and removes the sockets. @returns what is left. @throws as `Teardown.run`, after all was tried. */
-  async stop(): Promise<Leftovers> {
+  /** Ends connections, then VMs, then devices, and removes the sockets. @throws as `Teardown.run`, after all was tried. */
+  async stop(): Promise<void> {
     await this.#teardown.run();
-    return this.#leftovers();
   }
 
-  #leftovers(): Leftovers {
+  /** What there is now; after `stop`, what is left. */
+  get leftovers(): Leftovers {
     const spaces = [...this.#spaces.values()];
     return {
       mappings: this.#pages.pieces,
