@@ -4,6 +4,8 @@ import { edu } from '@pinion/example-edu';
 import { gpioIdio16 } from '@pinion/example-gpio-idio-16';
 import { nvme } from '@pinion/example-nvme';
 
+export { deviceKinds, type KindOptions } from './kinds.js';
+
 /** What a person can say about a device; each device takes what it knows. */
 export interface DeviceOptions {
   /** nvme: a file with the disk's blocks. */

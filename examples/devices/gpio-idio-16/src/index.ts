@@ -1,5 +1,5 @@
 /** ACCES PCI-IDIO-16: 16 outputs, 16 isolated inputs, an interrupt when an input changes. */
-import { defineDriver, definePlugin, type Plugin } from '@pinion/core';
+import { defineDriver, definePlugin, type Plugin, type VendorDriver } from '@pinion/core';
 import { byteBar, type Identity, PciDevice } from '@pinion/pci';
 
 /** Ports of BAR 2. Reading and writing one port are two different functions. Source: what Linux's gpio-pci-idio-16 uses. */
@@ -111,14 +111,16 @@ class Board implements GpioBoard {
   }
 }
 
-/** The plugin: vendor driver `gpio-idio-16`, type `board`. It does no DMA, so it pins nothing. */
-export function gpioIdio16(options: GpioOptions = {}): Plugin {
-  const driver = defineDriver({
+/** The board: vendor driver `gpio-idio-16`, type `board`. It does no DMA, so it pins nothing. */
+export const gpioDriver = (options: GpioOptions = {}): VendorDriver =>
+  defineDriver({
     name: 'gpio-idio-16',
     deviceApi: 'vfio-pci',
     types: [{ id: 'board', prettyName: 'ACCES PCI-IDIO-16 digital I/O board' }],
     pins: false,
     create: ({ name }) => new Board(name, options.wiring ?? loopback).pci.ops(),
   });
-  return definePlugin({ name: 'gpio-idio-16', core: '^0.1', register: (scope) => scope.vendorDriver(driver) });
-}
+
+/** The plugin with that driver. */
+export const gpioIdio16 = (options: GpioOptions = {}): Plugin =>
+  definePlugin({ name: 'gpio-idio-16', core: '^0.1', register: (scope) => scope.vendorDriver(gpioDriver(options)) });

@@ -1,4 +1,4 @@
-import { defineDriver, definePlugin, type Plugin } from '@pinion/core';
+import { defineDriver, definePlugin, type Plugin, type VendorDriver } from '@pinion/core';
 import { createDisk, type NvmeOptions } from './device.js';
 import { FileStore } from './file-store.js';
 import { MemoryStore, type NamespaceStore } from './store.js';
@@ -29,9 +29,9 @@ function openStore(name: string, options: NvmePluginOptions): NamespaceStore {
   return new MemoryStore(options.size ?? DEFAULT_SIZE, about);
 }
 
-/** The plugin: vendor driver `nvme`, type `disk`. An image belongs to one device at a time. */
-export function nvme(options: NvmePluginOptions = {}): Plugin {
-  const driver = defineDriver({
+/** The disk: vendor driver `nvme`, type `disk`. An image belongs to one device at a time. */
+export function nvmeDriver(options: NvmePluginOptions = {}): VendorDriver {
+  return defineDriver({
     name: 'nvme',
     deviceApi: 'vfio-pci',
     types: [{ id: 'disk', prettyName: 'NVMe disk with one namespace' }],
@@ -47,5 +47,8 @@ export function nvme(options: NvmePluginOptions = {}): Plugin {
       }
     },
   });
-  return definePlugin({ name: 'nvme', core: '^0.1', register: (scope) => scope.vendorDriver(driver) });
 }
+
+/** The plugin with that driver. */
+export const nvme = (options: NvmePluginOptions = {}): Plugin =>
+  definePlugin({ name: 'nvme', core: '^0.1', register: (scope) => scope.vendorDriver(nvmeDriver(options)) });
