@@ -22,6 +22,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[] | 'anything'>> = {
   testkit: ['core'],
   'vfio-user': ['core', 'sys'],
   vm: 'anything',
+  v86: 'anything',
   cli: 'anything',
 };
 
@@ -31,12 +32,14 @@ const FOREIGN: Readonly<Record<string, readonly string[]>> = {
   cli: ['commander'],
   sys: ['koffi'],
   vm: ['pngjs', 'yaml'],
+  v86: ['v86'],
 };
 
 /** The one file that may know a package of other people. */
 const ONLY_IN: Readonly<Record<string, string>> = {
   typedi: 'packages/core/src/tokens.ts',
   eventemitter3: 'packages/core/src/bus.ts',
+  v86: 'packages/v86/src/v86-adapter.ts',
 };
 
 const ANY = /[:<|&,]\s*any\b(?!\s*[(:])|\bas\s+any\b|=>\s*any\b/g;

@@ -1,0 +1,10 @@
+export type { BusFunction } from './bus-function.js';
+export * from './cpu.js';
+export { v86Errors } from './errors.js';
+export { type GuestEnd, type MachineOptions, X86Machine } from './machine.js';
+export { checkImage } from './multiboot.js';
+export { type InterruptPins, PciRoot } from './pci-root.js';
+export { runSelfTest } from './self-test.js';
+export { SerialPort } from './serial-port.js';
+export { createV86Cpu, EMULATOR_VERSION, missingNames } from './v86-adapter.js';
+export { type V86Options, V86Vm, v86 } from './v86-vm.js';
