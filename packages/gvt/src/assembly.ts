@@ -1,4 +1,4 @@
-import type { PinApi, PinningDeviceContext } from '@pinion/core';
+import { type PinApi, PinionError, type PinningDeviceContext } from '@pinion/core';
 import { Aperture } from './aperture.js';
 import { BarWindows } from './bar-windows.js';
 import { CommandStreamer } from './command-streamer.js';
@@ -6,6 +6,7 @@ import { type ConfigEffects, ConfigSpace } from './config-space.js';
 import { DisplayUnit } from './display/display-unit.js';
 import { MONITOR_PORT, type MonitorLink } from './display/monitor.js';
 import { OpRegion } from './display/opregion.js';
+import { Failsafe } from './failsafe.js';
 import { FaultLog } from './faults.js';
 import { Ggtt } from './ggtt.js';
 import { GraphicsMemory } from './graphics-memory.js';
@@ -14,8 +15,10 @@ import type { LeftoverListener } from './hypervisor/leftovers.js';
 import { Interrupts } from './interrupts.js';
 import type { LifeState, OpenGuests } from './life.js';
 import { RegisterFile } from './mmio.js';
-import { definePvinfo } from './pvinfo.js';
+import { Ppgtt, type PpgttOptions } from './ppgtt/ppgtt.js';
+import { Pvinfo } from './pvinfo.js';
 import type { Quirks } from './quirks.js';
+import { GAMW_ECO, GAMW_ECO_IPS } from './regs.js';
 import { Ring } from './ring.js';
 import type { VgpuResources } from './types.js';
 
@@ -30,6 +33,7 @@ export interface GvtDeviceParts {
   readonly quirks: Quirks;
   /** Makes the way to the hypervisor. */
   readonly hypervisor: BackendFactory;
+  readonly ppgtt?: PpgttOptions | undefined;
   readonly onLeftovers?: LeftoverListener | undefined;
   /** The guests that have a vGPU of this GPU open. */
   readonly guests: OpenGuests;
@@ -54,6 +58,9 @@ export interface Vgpu {
   readonly windows: BarWindows;
   readonly opregion: OpRegion;
   readonly ggtt: Ggtt;
+  readonly ppgtt: Ppgtt;
+  readonly pvinfo: Pvinfo;
+  readonly failsafe: Failsafe;
   readonly interrupts: Interrupts;
   /** BAR2. */
   readonly aperture: Aperture;
@@ -74,9 +81,11 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const opregion = new OpRegion(backend, log);
   const config = new ConfigSpace(parts, configEffects(life, windows, opregion));
   const registers = new RegisterFile();
-  definePvinfo(registers, log);
   const faults = new FaultLog(registers);
+  const failsafe = new Failsafe(context.name, log);
   const ggtt = new Ggtt(resources, backend, log);
+  const ppgtt = makePpgtt(parts, { backend, registers, faults, failsafe });
+  const pvinfo = new Pvinfo({ registers, ppgtt, failsafe, log, resources });
   const interrupts = new Interrupts(registers, () => sendMsi(parts, config, backend));
   const engineMemory = new GraphicsMemory(ggtt, faults, 'bcs');
   const streamer = new CommandStreamer({ memory: engineMemory, registers, clock });
@@ -98,6 +107,9 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
     windows,
     opregion,
     ggtt,
+    ppgtt,
+    pvinfo,
+    failsafe,
     interrupts,
     aperture,
     ring,
@@ -116,6 +128,25 @@ const configEffects = (life: LifeState, windows: BarWindows, opregion: OpRegion)
 
 const makeBackend = ({ context, pins, quirks, hypervisor }: GvtDeviceParts): HypervisorBackend =>
   hypervisor({ device: context.name, pins, dma: context.dma, log: context.log, quirks });
+
+type PpgttNeeds = Pick<Vgpu, 'backend' | 'registers' | 'faults' | 'failsafe'>;
+
+/** Per-process tables, which hear of guest writes from the backend. What they refuse is the guest's loss alone. */
+function makePpgtt({ context, quirks, ppgtt: options }: GvtDeviceParts, needs: PpgttNeeds): Ppgtt {
+  const { backend, registers, faults, failsafe } = needs;
+  const { log } = context;
+  const ipsEnabled = () => (registers.get(GAMW_ECO) & GAMW_ECO_IPS) === GAMW_ECO_IPS;
+  const ppgtt = new Ppgtt({ backend, faults, log, quirks, ipsEnabled, failsafe: () => failsafe.active, options });
+  backend.onGuestWrite = (gpa, bytes) => {
+    try {
+      ppgtt.guestWrite(gpa, bytes);
+    } catch (cause) {
+      if (!(cause instanceof PinionError)) throw cause;
+      log.warn(`vGPU ${context.name}: a write to a per-process table was refused`, cause);
+    }
+  };
+  return ppgtt;
+}
 
 /** Nobody who raises an interrupt is disturbed by a guest that programmed a message this device does not have. */
 function sendMsi({ context }: GvtDeviceParts, config: ConfigSpace, backend: HypervisorBackend): void {

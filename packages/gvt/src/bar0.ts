@@ -1,5 +1,6 @@
 import { hex, type Log, PinionError } from '@pinion/core';
 import { gvtErrors } from './errors.js';
+import type { Failsafe } from './failsafe.js';
 import type { Ggtt } from './ggtt.js';
 import type { RegisterFile } from './mmio.js';
 import { GTT_OFFSET, GTT_SIZE, MMIO_SIZE } from './regs.js';
@@ -10,6 +11,8 @@ export interface Bar0Parts {
   readonly log: Log;
   readonly registers: RegisterFile;
   readonly ggtt: Ggtt;
+  /** In which registers and table are plain memory. */
+  readonly failsafe: Failsafe;
 }
 
 /** BAR0: registers, a hole, and from 8 MB on the global graphics translation table. Source: i915 kvmgt, intel_vgpu_rw(). */
@@ -47,20 +50,26 @@ export class Bar0 {
   }
 
   #readUnit(at: number, unit: Uint8Array): void {
-    const { ggtt, registers } = this.#parts;
+    const { ggtt, registers, failsafe } = this.#parts;
     if (at >= GTT_OFFSET) ggtt.read(at - GTT_OFFSET, unit);
-    else if (at < MMIO_SIZE) registers.read(at, unit);
-    else {
+    else if (at < MMIO_SIZE) {
+      if (failsafe.active) registers.load(at, unit);
+      else registers.read(at, unit);
+    } else {
       unit.fill(0);
       this.#reportHole(at);
     }
   }
 
   #writeUnit(at: number, unit: Uint8Array): void {
-    const { ggtt, registers } = this.#parts;
-    if (at >= GTT_OFFSET) ggtt.write(at - GTT_OFFSET, unit);
-    else if (at < MMIO_SIZE) registers.write(at, unit);
-    else this.#reportHole(at);
+    const { ggtt, registers, failsafe } = this.#parts;
+    if (at >= GTT_OFFSET) {
+      if (failsafe.active) ggtt.store(at - GTT_OFFSET, unit);
+      else ggtt.write(at - GTT_OFFSET, unit);
+    } else if (at < MMIO_SIZE) {
+      if (failsafe.active) registers.store(at, unit);
+      else registers.write(at, unit);
+    } else this.#reportHole(at);
   }
 
   #reportHole(at: number): void {

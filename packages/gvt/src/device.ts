@@ -13,6 +13,7 @@ import type { Ggtt } from './ggtt.js';
 import type { HypervisorBackend } from './hypervisor/backend.js';
 import type { GuestIdentity } from './life.js';
 import { closeVgpu, openVgpu, removeVgpu, unmapGuestMemory } from './life-cycle.js';
+import type { Ppgtt } from './ppgtt/ppgtt.js';
 import { RegionAccess, type RegionHandler, readOnlyBytes } from './region-access.js';
 import { GVT_IRQS, type GvtRegion, type GvtRegionInfo, listRegions, regionInfo } from './regions.js';
 import { REGION } from './regs.js';
@@ -90,6 +91,16 @@ export class GvtDevice implements PinningDeviceOps {
   /** The translation table, for printouts and tests: what the host made of the guest's entries. */
   get ggtt(): Pick<Ggtt, 'hostEntry' | 'mapped'> {
     return this.#vgpu.ggtt;
+  }
+
+  /** The per-process tables, for printouts and tests. */
+  get ppgtt(): Pick<Ppgtt, 'stats'> {
+    return this.#vgpu.ppgtt;
+  }
+
+  /** Why this vGPU emulates nothing any more; undefined while it does. */
+  get failsafe(): string | undefined {
+    return this.#vgpu.failsafe.reason;
   }
 
   /** The monitor, and the rhythm of its pictures. */
@@ -190,10 +201,11 @@ export class GvtDevice implements PinningDeviceOps {
 }
 
 /** What stands behind each region. */
-function handlersOf({ parts, registers, ggtt, aperture, config, opregion, display }: Vgpu): Map<number, RegionHandler> {
+function handlersOf(vgpu: Vgpu): Map<number, RegionHandler> {
+  const { parts, registers, ggtt, failsafe, aperture, config, opregion, display } = vgpu;
   const { name, log } = parts.context;
   return new Map<number, RegionHandler>([
-    [REGION.BAR0, new Bar0({ device: name, log, registers, ggtt })],
+    [REGION.BAR0, new Bar0({ device: name, log, registers, ggtt, failsafe })],
     [REGION.BAR2, aperture],
     [REGION.CONFIG, config],
     [REGION.OPREGION, readOnlyBytes(name, REGION.OPREGION, opregion.bytes)],

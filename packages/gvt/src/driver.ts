@@ -13,6 +13,7 @@ import type { BackendFactory } from './hypervisor/backend.js';
 import { kvmBackend } from './hypervisor/kvm.js';
 import type { LeftoverListener } from './hypervisor/leftovers.js';
 import { OpenGuests } from './life.js';
+import type { PpgttOptions } from './ppgtt/ppgtt.js';
 import { GVT_QUIRKS, type GvtQuirk } from './quirks.js';
 import { describeType, GpuResources } from './types.js';
 
@@ -32,6 +33,8 @@ export interface GvtOptions {
   readonly monitor?: MonitorLink;
   /** What runs the guests: makes the backend of each vGPU. Default: KVM's way, pins on demand. */
   readonly hypervisor?: BackendFactory;
+  /** How per-process tables are shadowed. */
+  readonly ppgtt?: PpgttOptions;
   /**
    * What stands between a vGPU and its pins: where the real GPU sits behind an IOMMU, something that maps what is pinned and
    * answers DMA frames instead of host frames. Default: nothing, DMA frames are host frames.
@@ -69,6 +72,7 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
         apertureBytes: apertureMb * MB,
         quirks: new Set(quirks),
         hypervisor,
+        ppgtt: options.ppgtt,
         onLeftovers,
         guests,
         primary: options.primary,

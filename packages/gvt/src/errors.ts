@@ -138,6 +138,27 @@ export const gvtErrors = catalogue('GVT', {
   BUSY: ['EBUSY', (d: { device: string }) => `vGPU ${d.device} is open; close it before it is removed`],
   BAD_PLANE: ['EINVAL', (d: { what: string }) => `the plane cannot be shown: ${d.what}`],
   PLANE_RANGE: ['EFAULT', (d: Span) => `the plane's surface ${span(d)} is not inside the graphics memory of this vGPU`],
+  PPGTT_ROOT: [
+    'EFAULT',
+    (d: { address: number }) => `the root of a per-process table at ${hex(d.address)} is not in guest memory`,
+  ],
+  HUGE_ENTRY: [
+    'EINVAL',
+    (d: { table: number; index: number; gfn: number }) =>
+      `entry ${d.index} of the per-process table in guest frame ${hex(d.table)} is a page of 1 GiB at frame ${hex(d.gfn)}; there are none`,
+  ],
+  NO_TABLES: [
+    'ENOMEM',
+    (d: { most: number }) => `all ${d.most} shadow tables are in use by tables that engines run on; raise maxTables`,
+  ],
+  MM_GONE: ['ENOENT', (d: { root: string }) => `the per-process table ${d.root} was ended by a reset`],
+  NO_MM: ['EINVAL', (d: { root: string }) => `the guest has not announced the per-process table ${d.root}`],
+  NOT_TRACKED: ['ENXIO', (d: { gpa: bigint }) => `a write at ${hex(d.gpa)} was trapped, but no table stands there`],
+  TRACK_ACCESS: [
+    'EINVAL',
+    (d: { gpa: bigint; length: number }) =>
+      `a per-process entry is written by 4 or 8 aligned bytes, not ${d.length} at ${hex(d.gpa)}`,
+  ],
   MSI_CONTROL: [
     'EINVAL',
     (d: { control: number }) =>

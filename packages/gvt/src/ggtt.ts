@@ -118,6 +118,16 @@ export class Ggtt {
     else this.#writeHalf(index, offset % ENTRY_SIZE === 0 ? LOW_HALF : HIGH_HALF, view.getUint32(0, true));
   }
 
+  /** Changes what the guest reads and nothing else: the table of a vGPU in failsafe mode. @throws PinionError GVT_GGTT_ACCESS (EINVAL). */
+  store(offset: number, from: Uint8Array): void {
+    checkAccess(offset, from.length);
+    const index = this.#index(Math.floor(offset / ENTRY_SIZE));
+    if (index < 0) return;
+    const view = new DataView(from.buffer, from.byteOffset, from.length);
+    const half = index * 2 + (offset % ENTRY_SIZE) / 4;
+    for (let at = 0; at < from.length; at += 4) this.#guest[half + at / 4] = view.getUint32(at, true);
+  }
+
   /** The host's entry for the graphics page `frame`; undefined for a page of another owner. */
   hostEntry(frame: number): HostEntry | undefined {
     const index = this.#index(frame);

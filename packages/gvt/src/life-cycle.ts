@@ -27,13 +27,14 @@ export function openVgpu(vgpu: Vgpu): void {
  * backend has is released and reported. Source: i915 kvmgt, intel_vgpu_close_device(), and gvt, intel_gvt_release_vgpu().
  */
 export function closeVgpu(vgpu: Vgpu): void {
-  const { parts, life, backend, ggtt, ring, config, display } = vgpu;
+  const { parts, life, backend, ggtt, ppgtt, ring, config, display } = vgpu;
   life.open = false;
   life.asleep = false;
   ring.stop();
   if (parts.quirks.has('cache-destroyed-first')) yell(parts, backend.detach());
   config.reset();
   display.close();
+  ppgtt.destroyAll();
   ggtt.reset();
   yell(parts, backend.detach());
   if (life.guest !== undefined) parts.guests.release(life.guest);
@@ -52,8 +53,9 @@ export function removeVgpu({ parts, life, display }: Vgpu): void {
  * Guest memory goes away: the tables stop leading into the range, then its mappings are released whatever their references, and
  * planes that are shown outside lose their pages in it.
  */
-export function unmapGuestMemory({ ggtt, backend, display }: Vgpu, range: FrameRange): void {
+export function unmapGuestMemory({ ggtt, ppgtt, backend, display }: Vgpu, range: FrameRange): void {
   ggtt.scrub(range);
+  ppgtt.scrub(range);
   backend.releaseRange(range);
   display.exports.revoke(range);
 }

@@ -34,6 +34,16 @@ export class RegisterFile {
     this.#view.setUint32(offset, value >>> 0, true);
   }
 
+  /** Reads what is stored, past any behaviour. */
+  load(offset: number, into: Uint8Array): void {
+    into.set(this.#bytes.subarray(offset, offset + into.length));
+  }
+
+  /** Stores bytes, past any behaviour. */
+  store(offset: number, from: Uint8Array): void {
+    this.#bytes.set(from, offset);
+  }
+
   /** A guest's read of 1, 2 or 4 aligned bytes. */
   read(offset: number, into: Uint8Array): void {
     const register = this.#defined.get(offset & ~3);

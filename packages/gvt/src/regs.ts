@@ -38,6 +38,10 @@ export const TAIL_OFFSET = 0x1ffff8;
 /** EIR: instruction error. */
 export const EIR_INSTRUCTION = 1;
 
+/** A nibble that is all ones switches 64 KiB pages on in per-process tables. Source: i915 gvt, GEN8_GAMW_ECO_DEV_RW_IA. */
+export const GAMW_ECO = 0x4080;
+export const GAMW_ECO_IPS = 0xf;
+
 /** GDRST: a bit starts a reset and reads as zero when done. */
 export const GDRST = 0x941c;
 export const GDRST_FULL = 1;
@@ -100,9 +104,27 @@ export const PVINFO = {
   HIGH_SIZE: 0x7804c,
   FENCES: 0x78050,
   DISPLAY_READY: 0x78804,
+  /** Four dwords that nobody may write. */
+  RESERVED: 0x78808,
   G2V_NOTIFY: 0x78818,
   CURSOR_X_HOT: 0x78830,
   CURSOR_Y_HOT: 0x78834,
+  /** Four roots of 8 bytes for a notification. */
+  PDP: 0x78838,
+  /** A context descriptor of 8 bytes for a notification. */
+  DESCRIPTOR: 0x78858,
+} as const;
+/** PVINFO.CAPS: 48-bit per-process tables, a hardware status page that is kept up to date, large pages. */
+export const PVINFO_CAPS = { FULL_PPGTT: 4, HWSP: 8, HUGE_GTT: 16 } as const;
+/** What a guest notifies of. Source: enum vgt_g2v_type. */
+export const G2V = {
+  EXECLIST_CONTEXT_CREATE: 6,
+  EXECLIST_CONTEXT_DESTROY: 7,
+  DISPLAY_READY: 1,
+  L3_CREATE: 2,
+  L3_DESTROY: 3,
+  L4_CREATE: 4,
+  L4_DESTROY: 5,
 } as const;
 export const PVINFO_MAGIC_LOW = 0x76544776;
 export const PVINFO_MAGIC_HIGH = 0x47765447;

@@ -1,6 +1,5 @@
 import type { Vgpu } from './assembly.js';
 import { yell } from './hypervisor/leftovers.js';
-import { fillPvinfo } from './pvinfo.js';
 import { BCS, GDRST, GDRST_BCS, GDRST_FULL } from './regs.js';
 
 /** What an engine reset clears. */
@@ -14,13 +13,14 @@ export function defineResets(vgpu: Vgpu): void {
 }
 
 /** GDRST: the engines that `bits` name stop. The table and its pages stay. Source: i915 gvt, intel_gvt_reset_vgpu_locked(). */
-function resetEngines({ ring, registers, parts }: Vgpu, bits: number): void {
+function resetEngines({ ring, registers, ppgtt, pvinfo }: Vgpu, bits: number): void {
   if ((bits & (GDRST_FULL | GDRST_BCS)) === 0) return;
   ring.stop();
   for (const offset of ENGINE_REGISTERS) registers.set(offset, 0);
   if ((bits & GDRST_FULL) === 0) return;
+  ppgtt.invalidateAll();
   registers.clear(GT_REGISTERS);
-  fillPvinfo(registers, parts.resources);
+  pvinfo.fill();
 }
 
 /**
@@ -28,22 +28,26 @@ function resetEngines({ ring, registers, parts }: Vgpu, bits: number): void {
  * handle stays. After D3hot the shadows of per-process tables stay, too: the guest resumes and uses them again.
  */
 export function resetDevice(vgpu: Vgpu): void {
-  const { ring, display, ggtt, backend, parts, life } = vgpu;
+  const { ring, display, ggtt, ppgtt, backend, parts, life } = vgpu;
   ring.stop();
   display.exports.revokeAll();
+  if (!life.asleep) ppgtt.destroyAll();
   ggtt.reset();
   if (!life.asleep) yell(parts, backend.releaseAll());
-  life.asleep = false;
   powerOn(vgpu);
+  life.asleep = false;
 }
 
 /** Registers and config space at their start values; nothing pending. Tables and pages are the caller's business. */
-export function powerOn({ parts, registers, config, opregion, faults, interrupts, display }: Vgpu): void {
+export function powerOn(vgpu: Vgpu): void {
+  const { registers, config, opregion, faults, interrupts, display, failsafe, pvinfo, life } = vgpu;
   registers.clear();
   config.reset();
   opregion.placeAt(0);
   faults.clear();
   interrupts.reset();
-  fillPvinfo(registers, parts.resources);
+  failsafe.clear();
+  if (life.asleep) pvinfo.fill();
+  else pvinfo.reset();
   display.powerOn();
 }

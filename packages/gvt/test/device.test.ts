@@ -109,45 +109,6 @@ describe('registers', () => {
   });
 });
 
-describe('PVINFO', () => {
-  test('tells what the vGPU owns', () => {
-    const guest = new FakeGuest({ type: 'V5_4' });
-    const magic = new Uint8Array(8);
-    guest.device.readRegion(REGION.BAR0, PVINFO.BASE, magic);
-    assert.equal(new DataView(magic.buffer).getBigUint64(0, true), 0x4776544776544776n);
-    const words = [
-      PVINFO.VERSION,
-      PVINFO.ID,
-      PVINFO.CAPS,
-      PVINFO.LOW_BASE,
-      PVINFO.LOW_SIZE,
-      PVINFO.HIGH_BASE,
-      PVINFO.HIGH_SIZE,
-      PVINFO.FENCES,
-    ];
-    assert.deepEqual(
-      words.map((offset) => guest.read32(offset)),
-      [1, 1, 0, 128 * MB, 128 * MB, 896 * MB, 512 * MB, 4],
-    );
-    assert.deepEqual([guest.read32(PVINFO.CURSOR_X_HOT), guest.read32(PVINFO.CURSOR_Y_HOT)], [0xffffffff, 0xffffffff]);
-    guest.finish();
-  });
-
-  test('is read-only but for what a guest reports', () => {
-    const guest = new FakeGuest();
-    for (const offset of [PVINFO.BASE, PVINFO.LOW_SIZE, PVINFO.FENCES, 0x78ffc]) {
-      const before = guest.read32(offset);
-      guest.write32(offset, 0x12345678);
-      assert.equal(guest.read32(offset), before);
-    }
-    guest.write32(PVINFO.DISPLAY_READY, 1);
-    assert.equal(guest.read32(PVINFO.DISPLAY_READY), 1);
-    guest.write32(PVINFO.G2V_NOTIFY, 4);
-    assert.match(guest.log.warnings.join(), /notification 4 ignored/);
-    guest.finish();
-  });
-});
-
 describe('config space', () => {
   const config = (guest: FakeGuest, offset: number) => guest.read32(offset, REGION.CONFIG);
   const write = (guest: FakeGuest, offset: number, bytes: readonly number[]) =>

@@ -3,6 +3,7 @@ import {
   asIovaFrame,
   asPfn,
   type Clock,
+  type DmaApi,
   type FrameRange,
   frameRange,
   type IovaFrame,
@@ -141,6 +142,11 @@ export class FakePins implements PinApi {
     return this.#memory.subarray(host * PAGE, (host + 1) * PAGE);
   }
 
+  /** Whether the guest has memory there. */
+  has(gfn: number): boolean {
+    return (this.#hosts[gfn] ?? -1) >= 0;
+  }
+
   hostFrame(gfn: number): Pfn {
     return asPfn(HOST_BASE + (this.#hosts[gfn] ?? 0));
   }
@@ -218,6 +224,22 @@ export class FakePins implements PinApi {
   }
 }
 
+/** Guest memory by guest-physical address, as the backend copies it. */
+export function fakeDma(pins: FakePins): DmaApi {
+  const copy = (gpa: bigint, bytes: Uint8Array, write: boolean): void => {
+    for (let done = 0; done < bytes.length; ) {
+      const at = Number(gpa) + done;
+      const count = Math.min(PAGE - (at % PAGE), bytes.length - done);
+      if (!pins.has(Math.floor(at / PAGE))) throw new PinionError('TEST_HOLE', 'EFAULT', `nothing at ${at}`);
+      const page = pins.page(Math.floor(at / PAGE)).subarray(at % PAGE, (at % PAGE) + count);
+      if (write) page.set(bytes.subarray(done, done + count));
+      else bytes.set(page, done);
+      done += count;
+    }
+  };
+  return { read: (gpa, into) => copy(gpa, into, false), write: (gpa, from) => copy(gpa, from, true) };
+}
+
 export interface FakeGuestOptions extends FakeMemoryOptions, GvtOptions {
   readonly type?: string;
 }
@@ -235,12 +257,11 @@ export class FakeGuest {
   constructor(options: FakeGuestOptions = {}) {
     this.pins = new FakePins(options);
     const driver = createGvtDriver(options);
-    const unused = () => assert.fail('this driver copies nothing');
     driver.create({
       name: 'vgpu',
       type: options.type ?? 'V5_8',
       parent: 'gpu',
-      dma: { read: unused, write: unused },
+      dma: fakeDma(this.pins),
       clock: this.clock,
       log: this.log,
       pins: this.pins,

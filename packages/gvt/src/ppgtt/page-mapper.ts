@@ -1,0 +1,85 @@
+import { asGfn, asPfn, frameAddress, hex, type Log, PinionError } from '@pinion/core';
+import { SIZE_2M, SIZE_4K } from '../dma-cache.js';
+import type { HypervisorBackend } from '../hypervisor/backend.js';
+import type { MapOwner } from '../hypervisor/owner.js';
+
+/** No page: the entry leads to scratch. */
+export const NO_PAGE = -1;
+/** Refusals that are logged one by one between two resets. */
+const LOGGED = 4;
+
+/** Guest pages for shadow tables: what cannot be had is a scratch page, not an error. */
+export class PageMapper {
+  readonly #backend: HypervisorBackend;
+  readonly #log: Log;
+  #refused = 0;
+  #mapped = 0;
+
+  constructor(backend: HypervisorBackend, log: Log) {
+    this.#backend = backend;
+    this.#log = log;
+  }
+
+  /** Pages taken and not given back, large ones as one. */
+  get mapped(): number {
+    return this.#mapped;
+  }
+
+  /** Whether the guest may have memory there; without a backend that knows, every frame is worth a try. */
+  isValid(gfn: number): boolean {
+    return this.#backend.isValidGfn?.(asGfn(gfn)) !== false;
+  }
+
+  /** DMA frame of a page of 4 KiB, or NO_PAGE. */
+  small(gfn: number, owner: MapOwner): number {
+    if (!this.isValid(gfn)) return NO_PAGE;
+    try {
+      const dma = this.#backend.dmaMapGuestPage(asGfn(gfn), SIZE_4K, owner);
+      this.#mapped += 1;
+      return dma;
+    } catch (cause) {
+      this.refuse('page', gfn, cause);
+      return NO_PAGE;
+    }
+  }
+
+  /** DMA frame of a page of 2 MiB, or NO_PAGE if it cannot be had in one piece. */
+  large(gfn: number, owner: MapOwner): number {
+    if (!this.#backend.capabilities.largePages) return NO_PAGE;
+    try {
+      const dma = this.#backend.dmaMapGuestPage(asGfn(gfn), SIZE_2M, owner);
+      this.#mapped += 1;
+      return dma;
+    } catch (cause) {
+      if (cause instanceof PinionError) return NO_PAGE;
+      throw cause;
+    }
+  }
+
+  unmap(dma: number): void {
+    this.#mapped -= 1;
+    this.#backend.dmaUnmapGuestPage(asPfn(dma));
+  }
+
+  /** A page is not held any more although nobody unmapped it: its memory goes away, or a quirk forgets it. */
+  forget(): void {
+    this.#mapped -= 1;
+  }
+
+  /** @throws `cause` if it is not a refusal. */
+  refuse(what: 'page' | 'table', gfn: number, cause: unknown): void {
+    if (!(cause instanceof PinionError)) throw cause;
+    this.#refused += 1;
+    if (this.#refused > LOGGED) return;
+    const last = this.#refused === LOGGED ? '; further ones are not logged' : '';
+    this.#log.warn(
+      `PPGTT: guest ${what} ${hex(frameAddress(gfn))} cannot be had, its entry leads to scratch${last}`,
+      cause,
+    );
+  }
+
+  /** Refusals are logged again. */
+  reset(): void {
+    this.#refused = 0;
+  }
+}

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { PinionError } from '@pinion/core';
+import type { PpgttMm, PpgttOptions, PpgttRoot } from '@pinion/gvt';
+import fc from 'fast-check';
+import { at, FakeTables, IPS, P, PS, RW } from './fake-tables.js';
+import { hasHuge, naiveWalk } from './ppgtt-walk.js';
+
+/** Guest frames 1..6 are tables of any level, and pages; 0..511 is one run of host pages, 512..1023 is none; 700 and above 1023 is no memory. */
+const PAGES = 1024;
+const MEMORY = {
+  pages: PAGES,
+  hostPages: PAGES,
+  place: (gfn: number) => (gfn < 512 ? gfn : gfn === 700 ? -1 : 1535 - gfn),
+};
+const ROOTS: readonly PpgttRoot[] = [
+  { levels: 4, pdps: [1 * 4096] },
+  { levels: 4, pdps: [2 * 4096] },
+  { levels: 3, pdps: [3 * 4096, 0, 1 * 4096, 3 * 4096] },
+];
+const INDEXES = [0, 1, 2, 16, 511];
+/** Addresses that differ in every level; the last level also looks at the pieces between two 64 KiB entries. */
+const ADDRESSES = INDEXES.flatMap((i3) =>
+  INDEXES.flatMap((i2) => [...INDEXES, 17].flatMap((i1) => [at(0, i3, i2, i1), at(1, i3, i2, i1)])),
+);
+
+const index = fc.constantFrom(...INDEXES);
+const table = fc.integer({ min: 1, max: 6 });
+const frames = fc.oneof(
+  { weight: 5, arbitrary: fc.integer({ min: 1, max: 6 }) },
+  { weight: 2, arbitrary: fc.constantFrom(64, 80, 512, 528, 699, 700, 5000) },
+);
+const flags = fc
+  .tuple(fc.constantFrom(P | RW, P | RW, P | RW, P, 0), fc.constantFrom(0, 0, 0, 0, 0, PS), fc.constantFrom(0, 0, IPS))
+  .map(([p, ps, ips]) => p | ps | ips);
+
+/** What stands in the tables before anything is shadowed. */
+const start = fc.array(fc.record({ frames, flags }), { minLength: 30, maxLength: 30 });
+
+const step = fc.oneof(
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant('whole' as const), table, index, frames, flags }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('low' as const), table, index, frames, flags }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant('high' as const), table, index, high: fc.constantFrom(0, 1) }),
+  },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('ragged' as const), table, index, byte: fc.nat(15) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant('look' as const), root: fc.nat(ROOTS.length - 1) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('release' as const), root: fc.nat(ROOTS.length - 1) }) },
+);
+type Step = typeof step extends fc.Arbitrary<infer T> ? T : never;
+
+class Model {
+  readonly guest: FakeTables;
+  readonly mms = new Map<number, PpgttMm>();
+  readonly mayRunOut: boolean;
+
+  constructor(trap: boolean, ppgtt: PpgttOptions) {
+    this.mayRunOut = ppgtt.maxTables !== undefined;
+    this.guest = new FakeTables({ ...MEMORY, trap, ppgtt });
+    this.guest.backend.onGuestWrite = (gpa, bytes) => {
+      try {
+        this.guest.ppgtt.guestWrite(gpa, bytes);
+      } catch (cause) {
+        if (!(cause instanceof PinionError)) throw cause;
+      }
+    };
+  }
+
+  fill(entries: readonly { frames: number; flags: number }[]): void {
+    for (const [n, { frames: gfn, flags: bits }] of entries.entries())
+      this.guest.entry(1 + (n % 6), INDEXES[Math.floor(n / 6)] ?? 0, gfn, bits);
+  }
+
+  run(step: Step): void {
+    const { guest } = this;
+    if (step.kind === 'whole') guest.entry(step.table, step.index, step.frames, step.flags);
+    else if (step.kind === 'low') guest.half(step.table, step.index, false, step.frames * 4096 + step.flags);
+    else if (step.kind === 'high') guest.half(step.table, step.index, true, step.high);
+    else if (step.kind === 'ragged')
+      guest.store(step.table, step.index * 8 + 6 - (step.index === 511 ? 4 : 0), new Uint8Array([step.byte, 0]));
+    else if (step.kind === 'look') this.look(step.root);
+    else this.release(step.root);
+  }
+
+  look(which: number): void {
+    const { guest } = this;
+    const root = ROOTS[which] ?? ROOTS[0];
+    assert.ok(root);
+    const huge = hasHuge(guest, root);
+    try {
+      const mm = this.mms.get(which) ?? guest.ppgtt.acquire(root);
+      this.mms.set(which, mm);
+      mm.pin();
+      mm.unpin();
+      assert.equal(huge, false);
+      for (const address of ADDRESSES) {
+        if (root.levels === 3 && address >= 2 ** 32) continue;
+        const expected = naiveWalk(guest, root, address);
+        assert.equal(mm.translate(address) ?? 'nothing', expected, `at 0x${address.toString(16)}`);
+      }
+    } catch (cause) {
+      if (!(cause instanceof PinionError)) throw cause;
+      if (cause.name !== 'GVT_NO_TABLES' || !this.mayRunOut)
+        assert.deepEqual([cause.name, huge], ['GVT_HUGE_ENTRY', true]);
+    }
+  }
+
+  release(which: number): void {
+    const mm = this.mms.get(which);
+    if (mm !== undefined) this.guest.ppgtt.release(mm);
+    this.mms.delete(which);
+  }
+
+  finish(): void {
+    for (const which of ROOTS.keys()) this.look(which);
+    for (const which of ROOTS.keys()) this.release(which);
+    this.guest.finish();
+  }
+}
+
+const cases: readonly (readonly [what: string, trap: boolean, options: PpgttOptions])[] = [
+  ['trapped writes', true, {}],
+  ['trapped writes, tables let go after two', true, { outOfSync: { after: 2, most: 2 } }],
+  ['no traps', false, {}],
+  ['few tables', true, { maxTables: 24 }],
+];
+describe('whatever a guest writes, the shadow says what its own tables say', () => {
+  for (const [what, trap, options] of cases) {
+    test(what, () => {
+      fc.assert(
+        fc.property(start, fc.array(step, { maxLength: 60 }), (entries, steps) => {
+          const model = new Model(trap, options);
+          model.fill(entries);
+          for (const one of steps) model.run(one);
+          model.finish();
+        }),
+        { numRuns: 60 },
+      );
+    });
+  }
+});
