@@ -21,7 +21,7 @@ export const DISK = {
   STATUS: 0x2c,
   /** Bit 0: the transfer ended. Writing 1 clears it. */
   INTERRUPT: 0x30,
-  /** Bit 0: the end of a transfer raises MSI 0. */
+  /** Bit 0: the end of a transfer raises MSI 0 if that is on, else the pin, until the interrupt is cleared. */
   INTERRUPT_ENABLE: 0x34,
 } as const;
 
@@ -35,7 +35,7 @@ export const DISK_FROM_MEMORY = 1;
 /** `DMA_FAULT`: the IOMMU refused an access. `BAD_COMMAND`: count or direction. `MEDIA`: the image failed or is too small. */
 export const DISK_STATUS = { IDLE: 0, BUSY: 1, DONE: 2, DMA_FAULT: 3, BAD_COMMAND: 4, MEDIA: 5 } as const;
 
-/** Config space: only what a driver needs to take the function into use. */
-export const DISK_CONFIG = { SIZE: 256, ID: 0x00, COMMAND: 0x04, BUS_MASTER: 4 } as const;
+/** What a driver needs of configuration space to take the function into use. */
+export const DISK_CONFIG = { ID: 0x00, COMMAND: 0x04, MEMORY: 2, BUS_MASTER: 4 } as const;
 /** Vendor 1de5 (a number of our own choice), device 0001. */
 export const DISK_PCI_ID = 0x0001_1de5;

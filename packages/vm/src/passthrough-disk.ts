@@ -9,11 +9,11 @@ import {
   silentLog,
 } from '@pinion/core';
 import type { PassthroughFunction } from '@pinion/iommu';
+import { dwordBar, type Identity, msi, PciDevice } from '@pinion/pci';
 import {
   DISK,
   DISK_BAR_SIZE,
   DISK_BLOCK,
-  DISK_CONFIG,
   DISK_FROM_MEMORY,
   DISK_MAGIC,
   DISK_MAX_BLOCKS,
@@ -22,17 +22,15 @@ import {
   DISK_TO_MEMORY,
 } from './disk-registers.js';
 
-const BAR0 = 0;
-const CONFIG = 7;
-const IRQ_MSI = 1;
 /** Bytes that go through the disk's own buffer at a time. */
 const BUFFER = 64 * 1024;
-
-const REGIONS: readonly RegionInfo[] = [
-  { index: BAR0, name: 'bar0', size: DISK_BAR_SIZE, readable: true, writable: true },
-  { index: CONFIG, name: 'config', size: DISK_CONFIG.SIZE, readable: true, writable: true },
-];
-const IRQS: readonly IrqInfo[] = [{ index: IRQ_MSI, name: 'msi', count: 1 }];
+const MASS_STORAGE_OTHER = 0x018000;
+const IDENTITY: Identity = {
+  vendor: DISK_PCI_ID & 0xffff,
+  device: DISK_PCI_ID >>> 16,
+  classCode: MASS_STORAGE_OTHER,
+  interruptPin: 'A',
+};
 
 /** Registers a guest may write. */
 const WRITABLE: ReadonlySet<number> = new Set([
@@ -63,22 +61,39 @@ interface Job {
  * guest and no pins; what it may touch is what its container mapped. Transfers run beside the guest and end with an interrupt.
  */
 export class PassthroughDisk implements DeviceOps {
-  readonly regions = REGIONS;
-  readonly irqs = IRQS;
+  readonly regions: readonly RegionInfo[];
+  readonly irqs: readonly IrqInfo[];
+  readonly #pci: PciDevice;
+  readonly #ops: ReturnType<PciDevice['ops']>;
   readonly #function: PassthroughFunction;
   readonly #openImage: () => Promise<DiskImage>;
   readonly #log: Log;
   readonly #registers = new DataView(new ArrayBuffer(DISK_BAR_SIZE));
-  readonly #config = new DataView(new ArrayBuffer(DISK_CONFIG.SIZE));
   #image: DiskImage | undefined;
   #job: Job | undefined;
-  #sink: IrqSink | undefined;
 
   /** `openImage` is called whenever the device is opened; the image is closed with it. `log` hears of a listener that throws. */
   constructor(pci: PassthroughFunction, openImage: () => Promise<DiskImage>, log: Log = silentLog) {
     this.#function = pci;
     this.#openImage = openImage;
     this.#log = log;
+    const registers = dwordBar({
+      read: (offset) => this.#get(offset),
+      write: (offset, value) => this.#writeRegister(offset, value),
+    });
+    this.#pci = new PciDevice({
+      name: pci.name,
+      log,
+      identity: IDENTITY,
+      bars: [{ index: 0, kind: 'memory32', size: DISK_BAR_SIZE, handler: registers }],
+      capabilities: [msi()],
+      reset: () => this.#reset(),
+      commandChanged: () => this.#followBusMaster(),
+    });
+    this.#ops = this.#pci.ops();
+    this.regions = this.#ops.regions ?? [];
+    this.irqs = this.#ops.irqs ?? [];
+    this.#function.busMaster = false;
   }
 
   /** A disk on a raw image file. */
@@ -96,55 +111,57 @@ export class PassthroughDisk implements DeviceOps {
   }
 
   async close(): Promise<void> {
-    await this.#stop();
-    this.#function.busMaster = false;
+    await this.#ops.close();
+    this.#followBusMaster();
     await this.#image?.close();
     this.#image = undefined;
   }
 
   async reset(): Promise<void> {
-    await this.#stop();
-    if (this.#image !== undefined) this.#powerOn(this.#image);
+    await this.#ops.reset();
+  }
+
+  request(count: number): void {
+    this.#ops.request?.(count);
   }
 
   setIrqSink(sink: IrqSink | undefined): void {
-    this.#sink = sink;
+    this.#ops.setIrqSink(sink);
   }
 
   readRegion(index: number, offset: number, bytes: Uint8Array): void {
-    const view = index === BAR0 ? this.#registers : this.#config;
-    bytes.set(new Uint8Array(view.buffer, offset, bytes.length));
+    this.#ops.readRegion(index, offset, bytes);
   }
 
   /** Registers are written whole: 4 or 8 aligned bytes. Anything else in BAR0, and what is read-only, is ignored. */
   writeRegion(index: number, offset: number, bytes: Uint8Array): void {
-    if (index === CONFIG) this.#writeConfig(offset, bytes);
-    else if (offset % 4 === 0 && bytes.length % 4 === 0) this.#writeRegisters(offset, bytes);
-  }
-
-  #writeRegisters(offset: number, bytes: Uint8Array): void {
-    const values = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    for (let at = 0; at < bytes.length; at += 4) this.#writeRegister(offset + at, values.getUint32(at, true));
-  }
-
-  #writeConfig(offset: number, bytes: Uint8Array): void {
-    const [low] = offset === DISK_CONFIG.COMMAND ? bytes : [];
-    if (low === undefined) return;
-    this.#config.setUint8(DISK_CONFIG.COMMAND, low);
-    this.#function.busMaster = (low & DISK_CONFIG.BUS_MASTER) !== 0;
+    this.#ops.writeRegion(index, offset, bytes);
   }
 
   #writeRegister(offset: number, value: number): void {
     if (offset === DISK.DOORBELL) this.#start();
-    else if (offset === DISK.INTERRUPT) this.#set(offset, this.#get(offset) & ~value);
+    else if (offset === DISK.INTERRUPT) this.#acknowledge(value);
     else if (WRITABLE.has(offset) && !this.busy) this.#set(offset, value);
+  }
+
+  #acknowledge(value: number): void {
+    this.#set(DISK.INTERRUPT, this.#get(DISK.INTERRUPT) & ~value);
+    if (this.#get(DISK.INTERRUPT) === 0) this.#pci.setIntx(false);
+  }
+
+  /** What the IOMMU lets through goes by the command register. */
+  #followBusMaster(): void {
+    this.#function.busMaster = this.#pci.busMaster;
+  }
+
+  async #reset(): Promise<void> {
+    await this.#stop();
+    this.#followBusMaster();
+    if (this.#image !== undefined) this.#powerOn(this.#image);
   }
 
   #powerOn(image: DiskImage): void {
     new Uint8Array(this.#registers.buffer).fill(0);
-    new Uint8Array(this.#config.buffer).fill(0);
-    this.#config.setUint32(DISK_CONFIG.ID, DISK_PCI_ID, true);
-    this.#function.busMaster = false;
     this.#set(DISK.MAGIC, DISK_MAGIC);
     this.#registers.setBigUint64(DISK.CAPACITY, BigInt(Math.floor(image.size / DISK_BLOCK)), true);
   }
@@ -215,7 +232,7 @@ export class PassthroughDisk implements DeviceOps {
   /** Whoever listens cannot break the device. */
   #raise(): void {
     try {
-      this.#sink?.(IRQ_MSI, 0);
+      if (!this.#pci.signal(0)) this.#pci.setIntx(true);
     } catch (cause) {
       this.#log.warn(`${this.#function.name}: the receiver of its interrupt failed`, cause);
     }

@@ -120,6 +120,8 @@ test('DQAP gives a long reply in pieces', async (t) => {
 test('registers of the passthrough disk: what is read-only stays, a bad command is told, a busy disk ignores', async (t) => {
   const { vm } = await startSmallVm(t, { plug: ['disk'] });
   const pci = vm.machine.pci('disk');
+  assert.equal(pci.read32(0, DISK.CAPACITY), 0xffff_ffff, 'memory decoding is off');
+  pci.write32(7, 4, 2);
   const capacity = pci.read32(0, DISK.CAPACITY);
   pci.write32(0, DISK.CAPACITY, 1);
   pci.write32(0, DISK.STATUS, 9);
@@ -156,7 +158,7 @@ test('a reset of the passthrough disk ends its transfer without an interrupt', a
   const ops = slot?.device.ops;
   assert.ok(ops instanceof PassthroughDisk);
   const pci = vm.machine.pci('disk');
-  pci.write32(7, 4, 4);
+  pci.write32(7, 4, 6);
   pci.write32(0, DISK.INTERRUPT_ENABLE, 1);
   pci.write32(0, DISK.COUNT, 256);
   pci.write64(0, DISK.IOVA, POOL);
@@ -179,6 +181,7 @@ test('a receiver of interrupts that throws is logged; the disk goes on', async (
   slot?.device.ops.setIrqSink?.(() => {
     throw new RangeError('no');
   });
+  pci.write32(7, 4, 2);
   pci.write32(0, DISK.INTERRUPT_ENABLE, 1);
   pci.write32(0, DISK.DOORBELL, 1);
   while (pci.read32(0, DISK.INTERRUPT) === 0) await new Promise((resolve) => setImmediate(resolve));

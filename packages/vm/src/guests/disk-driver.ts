@@ -6,6 +6,7 @@ import {
   DISK_FROM_MEMORY,
   DISK_MAGIC,
   DISK_MAX_BLOCKS,
+  DISK_PCI_ID,
   DISK_STATUS,
   DISK_TO_MEMORY,
 } from '../disk-registers.js';
@@ -41,8 +42,9 @@ export class DiskDriver {
   /** Takes the function into use. @throws VM_NO_FUNCTION, VM_NOT_A_DISK (ENODEV). */
   static start(machine: GuestMachine, slot: string): DiskDriver {
     const pci = machine.pci(slot);
+    if (pci.read32(CONFIG, DISK_CONFIG.ID) !== DISK_PCI_ID) throw vmErrors.NOT_A_DISK({ slot });
+    pci.write32(CONFIG, DISK_CONFIG.COMMAND, DISK_CONFIG.MEMORY | DISK_CONFIG.BUS_MASTER);
     if (pci.read32(BAR0, DISK.MAGIC) !== DISK_MAGIC) throw vmErrors.NOT_A_DISK({ slot });
-    pci.write32(CONFIG, DISK_CONFIG.COMMAND, DISK_CONFIG.BUS_MASTER);
     pci.write32(BAR0, DISK.INTERRUPT_ENABLE, 1);
     return new DiskDriver(pci, slot);
   }
