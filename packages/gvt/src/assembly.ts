@@ -1,11 +1,12 @@
-import { type PinApi, PinionError, type PinningDeviceContext } from '@pinion/core';
+import { PAGE_SIZE, type PinApi, PinionError, type PinningDeviceContext } from '@pinion/core';
 import { Aperture } from './aperture.js';
 import { BarWindows } from './bar-windows.js';
-import { CommandStreamer } from './command-streamer.js';
 import { type ConfigEffects, ConfigSpace } from './config-space.js';
 import { DisplayUnit } from './display/display-unit.js';
 import { MONITOR_PORT, type MonitorLink } from './display/monitor.js';
 import { OpRegion } from './display/opregion.js';
+import type { HostGpu } from './engine/host-gpu.js';
+import { Submission } from './engine/submission.js';
 import { Failsafe } from './failsafe.js';
 import { FaultLog } from './faults.js';
 import { Ggtt } from './ggtt.js';
@@ -19,7 +20,6 @@ import { Ppgtt, type PpgttOptions } from './ppgtt/ppgtt.js';
 import { Pvinfo } from './pvinfo.js';
 import type { Quirks } from './quirks.js';
 import { GAMW_ECO, GAMW_ECO_IPS } from './regs.js';
-import { Ring } from './ring.js';
 import type { VgpuResources } from './types.js';
 
 /** What a vGPU is made from. */
@@ -35,6 +35,8 @@ export interface GvtDeviceParts {
   readonly hypervisor: BackendFactory;
   readonly ppgtt?: PpgttOptions | undefined;
   readonly onLeftovers?: LeftoverListener | undefined;
+  /** The engines, shared by all vGPUs of the GPU. */
+  readonly gpu: HostGpu;
   /** The guests that have a vGPU of this GPU open. */
   readonly guests: OpenGuests;
   /** The guest's first display; default it is not. */
@@ -64,7 +66,8 @@ export interface Vgpu {
   readonly interrupts: Interrupts;
   /** BAR2. */
   readonly aperture: Aperture;
-  readonly ring: Ring;
+  /** What the guest gives to the engines. */
+  readonly submission: Submission;
   readonly display: DisplayUnit;
 }
 
@@ -87,9 +90,8 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const ppgtt = makePpgtt(parts, { backend, registers, faults, failsafe });
   const pvinfo = new Pvinfo({ registers, ppgtt, failsafe, log, resources });
   const interrupts = new Interrupts(registers, () => sendMsi(parts, config, backend));
-  const engineMemory = new GraphicsMemory(ggtt, faults, 'bcs');
-  const streamer = new CommandStreamer({ memory: engineMemory, registers, clock });
-  const ring = new Ring({ registers, streamer, interrupts, clock, log });
+  const needs = { life, registers, interrupts, ggtt, ppgtt, faults, failsafe, pvinfo };
+  const submission = makeSubmission(parts, needs);
   const aperture = new Aperture(context.name, resources.low, new GraphicsMemory(ggtt, faults, 'aperture'));
   const memory = new GraphicsMemory(ggtt, faults, 'display');
   const { type } = resources;
@@ -112,9 +114,36 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
     failsafe,
     interrupts,
     aperture,
-    ring,
+    submission,
     display,
   };
+}
+
+type SubmissionNeeds = Pick<
+  Vgpu,
+  'life' | 'registers' | 'interrupts' | 'ggtt' | 'ppgtt' | 'faults' | 'failsafe' | 'pvinfo'
+>;
+
+function makeSubmission({ context, resources, gpu }: GvtDeviceParts, needs: SubmissionNeeds): Submission {
+  const { life, registers, interrupts, ggtt, ppgtt, faults, failsafe, pvinfo } = needs;
+  const { name: device, clock, log } = context;
+  return new Submission({
+    device,
+    weight: resources.type.weight,
+    gpu,
+    registers,
+    interrupts,
+    clock,
+    log,
+    memoryOf: (engine) => new GraphicsMemory(ggtt, faults, engine),
+    isBacked: (address) => ggtt.page(Math.floor(address / PAGE_SIZE)) !== undefined,
+    spaces: ppgtt,
+    failsafe: (reason) => failsafe.enter(reason),
+    isAware: () => pvinfo.notified,
+    onSubmit: () => {
+      life.asleep = false;
+    },
+  });
 }
 
 const configEffects = (life: LifeState, windows: BarWindows, opregion: OpRegion): ConfigEffects => ({

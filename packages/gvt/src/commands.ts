@@ -14,14 +14,35 @@ export const MI = {
   ARB_CHECK: 0x05,
   ARB_ON_OFF: 0x08,
   BATCH_BUFFER_END: 0x0a,
+  DISPLAY_FLIP: 0x14,
+  MATH: 0x1a,
+  SEMAPHORE_WAIT: 0x1c,
   STORE_DWORD_IMM: 0x20,
+  LOAD_REGISTER_IMM: 0x22,
+  STORE_REGISTER_MEM: 0x24,
   FLUSH_DW: 0x26,
+  LOAD_REGISTER_MEM: 0x29,
+  LOAD_REGISTER_REG: 0x2a,
+  ATOMIC: 0x2f,
   BATCH_BUFFER_START: 0x31,
+  CONDITIONAL_BATCH_BUFFER_END: 0x36,
 } as const;
 const MI_ONE_DWORD = 0x10;
 
 /** Blitter opcodes, bits 28:22. */
-export const XY = { SETUP_CLIP: 0x03, COLOR: 0x50, SRC_COPY: 0x53 } as const;
+export const XY = {
+  SETUP: 0x01,
+  SETUP_CLIP: 0x03,
+  SETUP_MONO_PATTERN: 0x11,
+  PIXEL: 0x24,
+  SCANLINES: 0x25,
+  FAST_COPY: 0x42,
+  COLOR: 0x50,
+  PATTERN: 0x51,
+  MONO_PATTERN: 0x52,
+  SRC_COPY: 0x53,
+  PATTERN_IMMEDIATE: 0x72,
+} as const;
 
 /** Header bits. */
 export const BIT = {
@@ -29,6 +50,22 @@ export const BIT = {
   SECOND_LEVEL: 1 << 22,
   STORE_GGTT: 1 << 22,
   STORE_QWORD: 1 << 21,
+  /** MI_STORE_REGISTER_MEM and MI_LOAD_REGISTER_MEM. */
+  REGISTER_GGTT: 1 << 22,
+  ATOMIC_GGTT: 1 << 22,
+  ATOMIC_INLINE: 1 << 18,
+  /** MI_BATCH_BUFFER_START: the batch is in the context's own address space. */
+  START_PPGTT: 1 << 8,
+  /** MI_SEMAPHORE_WAIT and MI_CONDITIONAL_BATCH_BUFFER_END. */
+  WAIT_GGTT: 1 << 22,
+  /** PIPE_CONTROL, second dword. */
+  PIPE_GGTT: 1 << 24,
+  PIPE_REGISTER: 1 << 23,
+  PIPE_STORE_INDEX: 1 << 21,
+  PIPE_POST_SYNC: 3 << 14,
+  PIPE_WRITE: 1 << 14,
+  PIPE_TIMESTAMP: 3 << 14,
+  PIPE_NOTIFY: 1 << 8,
   /** MI_FLUSH_DW: the address is an offset into the hardware status page. */
   FLUSH_STORE_INDEX: 1 << 21,
   FLUSH_NOTIFY: 1 << 8,
@@ -42,7 +79,8 @@ export const BIT = {
 } as const;
 /** Bit of the second dword of a blit. */
 export const BLIT_CLIP = 1 << 30;
-const FLUSH_GGTT = 4;
+/** Bit of the second dword of MI_FLUSH_DW. */
+export const FLUSH_GGTT = 4;
 
 export const clientOf = (header: number): number => header >>> 29;
 export const miOpcode = (header: number): number => (header >>> 23) & 0x3f;

@@ -8,6 +8,8 @@ import type { LiveFrame } from './display/frame-stream.js';
 import type { PlaneType } from './display/plane.js';
 import type { PlaneAnswer, PlaneQuery } from './display/plane-exports.js';
 import type { Frame } from './display/screen.js';
+import type { EngineState } from './engine/engine-submission.js';
+import type { Submission } from './engine/submission.js';
 import type { GraphicsFault } from './faults.js';
 import type { Ggtt } from './ggtt.js';
 import type { HypervisorBackend } from './hypervisor/backend.js';
@@ -18,7 +20,6 @@ import { RegionAccess, type RegionHandler, readOnlyBytes } from './region-access
 import { GVT_IRQS, type GvtRegion, type GvtRegionInfo, listRegions, regionInfo } from './regions.js';
 import { REGION } from './regs.js';
 import { defineResets, powerOn, resetDevice } from './resets.js';
-import type { RingState } from './ring.js';
 import type { VgpuResources } from './types.js';
 
 /** Counters for printouts and tests. */
@@ -79,13 +80,19 @@ export class GvtDevice implements PinningDeviceOps {
     return this.#vgpu.faults.list;
   }
 
-  get engine(): RingState {
-    return this.#vgpu.ring.state;
+  /** What the blitter does for this vGPU. */
+  get engine(): EngineState {
+    return this.#vgpu.submission.state('bcs');
   }
 
-  /** Why the engine is halted. */
+  /** Why an engine is halted; the first that is. */
   get engineError(): PinionError | undefined {
-    return this.#vgpu.ring.error;
+    return this.#vgpu.submission.error();
+  }
+
+  /** What this vGPU gives to the engines of its GPU. */
+  get submission(): Pick<Submission, 'idle' | 'state' | 'error' | 'engineTime'> {
+    return this.#vgpu.submission;
   }
 
   /** The translation table, for printouts and tests: what the host made of the guest's entries. */

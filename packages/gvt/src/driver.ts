@@ -8,6 +8,8 @@ import {
 } from '@pinion/core';
 import { GvtDevice } from './device.js';
 import type { MonitorLink } from './display/monitor.js';
+import type { RunLimits } from './engine/engine-run.js';
+import { HostGpu } from './engine/host-gpu.js';
 import { gvtErrors } from './errors.js';
 import type { BackendFactory } from './hypervisor/backend.js';
 import { kvmBackend } from './hypervisor/kvm.js';
@@ -36,6 +38,13 @@ export interface GvtOptions {
   /** How per-process tables are shadowed. */
   readonly ppgtt?: PpgttOptions;
   /**
+   * How fast the engines are, in bytes that one touches per millisecond of the clock: a GPU of that speed, whose vGPUs share its time
+   * reproducibly. Default: as fast as this process can.
+   */
+  readonly engineBytesPerMs?: number;
+  /** Milliseconds that one command of a ring, with all its batches, may take before its engine counts as hung. Default 10000. */
+  readonly engineHangMs?: number;
+  /**
    * What stands between a vGPU and its pins: where the real GPU sits behind an IOMMU, something that maps what is pinned and
    * answers DMA frames instead of host frames. Default: nothing, DMA frames are host frames.
    */
@@ -52,7 +61,7 @@ export interface GvtDriver extends PinningDriver {
 /**
  * The vendor driver for one GPU (one parent): its vGPUs share its aperture, its graphics address space and its fences. Types:
  * `V5_1`, `V5_2`, `V5_4`, `V5_8`, as far as the aperture allows them.
- * @throws PinionError GVT_BAD_APERTURE, GVT_UNKNOWN_QUIRK (EINVAL).
+ * @throws PinionError GVT_BAD_APERTURE, GVT_UNKNOWN_QUIRK, GVT_BAD_LIMIT (EINVAL).
  */
 export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
   const { apertureMb = 512, quirks = [], onLeftovers, mapPins = (pins: PinApi) => pins } = options;
@@ -61,9 +70,12 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
   for (const quirk of quirks) if (!Object.hasOwn(GVT_QUIRKS, quirk)) throw gvtErrors.UNKNOWN_QUIRK({ quirk });
   const devices = new Map<string, GvtDevice>();
   const guests = new OpenGuests();
+  const limits = runLimits(options);
+  let engines: HostGpu | undefined;
 
   const create = (context: PinningDeviceContext): GvtDevice => {
     const resources = gpu.take(context.type);
+    engines ??= new HostGpu(context.clock, limits);
     try {
       const device = new GvtDevice({
         context,
@@ -73,6 +85,7 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
         quirks: new Set(quirks),
         hypervisor,
         ppgtt: options.ppgtt,
+        gpu: engines,
         onLeftovers,
         guests,
         primary: options.primary,
@@ -99,6 +112,14 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
     device: (name: string) => devices.get(name),
     create,
   });
+}
+
+/** @throws PinionError GVT_BAD_LIMIT (EINVAL). */
+function runLimits({ engineBytesPerMs = Number.POSITIVE_INFINITY, engineHangMs = 10_000 }: GvtOptions): RunLimits {
+  for (const [option, value] of Object.entries({ engineBytesPerMs, engineHangMs })) {
+    if (!(value > 0)) throw gvtErrors.BAD_LIMIT({ option, value });
+  }
+  return { bytesPerMs: engineBytesPerMs, hangMs: engineHangMs };
 }
 
 /** The driver as a plugin. @throws as `createGvtDriver`. */

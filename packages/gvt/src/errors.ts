@@ -18,6 +18,7 @@ export const gvtErrors = catalogue('GVT', {
     'EINVAL',
     (d: { apertureMb: number }) => `a GPU has an aperture of 256, 512, 1024 or 2048 MB, not ${d.apertureMb} MB`,
   ],
+  BAD_LIMIT: ['EINVAL', (d: { option: string; value: number }) => `${d.option} is a number above 0, not ${d.value}`],
   UNKNOWN_QUIRK: ['EINVAL', (d: { quirk: string }) => `'${d.quirk}' is no quirk of this driver; see GVT_QUIRKS`],
   UNKNOWN_TYPE: [
     'EINVAL',
@@ -85,7 +86,19 @@ export const gvtErrors = catalogue('GVT', {
     'EFAULT',
     (d: { bytes: number; most: number }) => `a blit of ${d.bytes} bytes; at most ${d.most} are allowed`,
   ],
-  BATCH_TOO_DEEP: ['EINVAL', (d: { address: number }) => `batch at ${hex(d.address)} nests deeper than two levels`],
+  BAD_REGISTER: ['EFAULT', (d: { offset: number }) => `a command names ${hex(d.offset)}, where there is no register`],
+  REGISTER_PROTECTED: ['EPERM', (d: { offset: number }) => `commands may not move register ${hex(d.offset)} this way`],
+  BATCH_TOO_DEEP: ['EFAULT', (d: { address: number }) => `batch at ${hex(d.address)} nests deeper than two levels`],
+  BAD_BATCH: ['EFAULT', (d: { address: number; what: string }) => `batch at ${hex(d.address)} refused: it ${d.what}`],
+  TOO_MANY_BATCHES: ['E2BIG', (d: { most: number }) => `a submission leads to more than ${d.most} global batches`],
+  BAD_SUBMISSION: [
+    'EINVAL',
+    (d: { engine: string; what: string }) => `submission to engine ${d.engine} refused: ${d.what}`,
+  ],
+  ENGINE_HUNG: [
+    'EIO',
+    (d: { milliseconds: number }) => `one ring command kept its engine for ${d.milliseconds} ms; the engine was reset`,
+  ],
   JOB_TOO_LONG: [
     'E2BIG',
     (d: { most: number }) => `a batch ran over ${d.most} dwords without reaching its end; engine stopped`,

@@ -1,6 +1,5 @@
 export type { ApertureWindow, MapRequest } from './aperture.js';
 export type { GvtDeviceParts } from './assembly.js';
-export { MAX_JOB_DWORDS } from './command-streamer.js';
 export {
   type BlitSurface,
   type Depth,
@@ -44,6 +43,12 @@ export type { Damage, ScreenUpdate } from './display/screen-tracker.js';
 export { FRAME_PERIOD, type Vblank } from './display/vblank.js';
 export { DmaCache, type PageSource, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
+export type { EngineState } from './engine/engine-submission.js';
+export { ENGINES, type Engine, FORCE_NONPRIV_SLOTS, GPR_COUNT, MODE, RING } from './engine/engines.js';
+export { CSB, CSB_ENTRIES, EXECLIST_STATUS, HWSP_CSB, HWSP_CSB_POINTER } from './engine/execlist.js';
+export { MAX_BATCHES } from './engine/job-scan.js';
+export { MAX_JOB_DWORDS } from './engine/streamer.js';
+export { ALL_ENGINES } from './engine/submission.js';
 export { gvtErrors } from './errors.js';
 export { type EngineName, FaultLog, type GraphicsFault, type Source } from './faults.js';
 export type { HostEntry } from './ggtt.js';
@@ -77,7 +82,6 @@ export { Ppgtt, type PpgttOptions, type PpgttParts, type PpgttStats } from './pp
 export { GVT_QUIRKS, type GvtQuirk, NO_QUIRKS, type Quirks } from './quirks.js';
 export { type GvtRegion, type GvtRegionInfo, REGION_FLAG, REGION_TYPE } from './regions.js';
 export * from './regs.js';
-export type { RingState } from './ring.js';
 export { type RasterOperation, rasterOperation } from './rop.js';
 export { xTileOffset, yTileOffset } from './surface.js';
 export { describeType, GpuResources, type Slice, VGPU_TYPES, type VgpuResources, type VgpuType } from './types.js';

@@ -27,10 +27,10 @@ export function openVgpu(vgpu: Vgpu): void {
  * backend has is released and reported. Source: i915 kvmgt, intel_vgpu_close_device(), and gvt, intel_gvt_release_vgpu().
  */
 export function closeVgpu(vgpu: Vgpu): void {
-  const { parts, life, backend, ggtt, ppgtt, ring, config, display } = vgpu;
+  const { parts, life, backend, ggtt, ppgtt, submission, config, display } = vgpu;
   life.open = false;
   life.asleep = false;
-  ring.stop();
+  submission.stop();
   if (parts.quirks.has('cache-destroyed-first')) yell(parts, backend.detach());
   config.reset();
   display.close();

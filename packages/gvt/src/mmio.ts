@@ -44,6 +44,13 @@ export class RegisterFile {
     this.#bytes.set(from, offset);
   }
 
+  /** What a guest's read of the whole register answers. */
+  readDword(offset: number): number {
+    const register = this.#defined.get(offset);
+    if (register?.read !== undefined) this.set(offset, register.read());
+    return this.get(offset);
+  }
+
   /** A guest's read of 1, 2 or 4 aligned bytes. */
   read(offset: number, into: Uint8Array): void {
     const register = this.#defined.get(offset & ~3);

@@ -62,7 +62,7 @@ export class Pvinfo {
     registers.set(PVINFO.MAGIC_HIGH, PVINFO_MAGIC_HIGH);
     registers.set(PVINFO.VERSION, 1);
     registers.set(PVINFO.ID, id);
-    registers.set(PVINFO.CAPS, PVINFO_CAPS.FULL_PPGTT | PVINFO_CAPS.HUGE_GTT);
+    registers.set(PVINFO.CAPS, PVINFO_CAPS.FULL_PPGTT | PVINFO_CAPS.HWSP | PVINFO_CAPS.HUGE_GTT);
     registers.set(PVINFO.LOW_BASE, low.base);
     registers.set(PVINFO.LOW_SIZE, low.size);
     registers.set(PVINFO.HIGH_BASE, high.base);

@@ -1,9 +1,7 @@
 import type { Vgpu } from './assembly.js';
 import { yell } from './hypervisor/leftovers.js';
-import { BCS, GDRST, GDRST_BCS, GDRST_FULL } from './regs.js';
+import { GDRST, GDRST_FULL } from './regs.js';
 
-/** What an engine reset clears. */
-const ENGINE_REGISTERS = [BCS.TAIL, BCS.HEAD, BCS.START, BCS.CTL, BCS.IPEHR, BCS.ACTHD, BCS.EIR];
 /** A full reset of the engines clears the registers below the interrupt tree: those of the display stay. */
 const GT_REGISTERS = 0x44200;
 
@@ -13,13 +11,14 @@ export function defineResets(vgpu: Vgpu): void {
 }
 
 /** GDRST: the engines that `bits` name stop. The table and its pages stay. Source: i915 gvt, intel_gvt_reset_vgpu_locked(). */
-function resetEngines({ ring, registers, ppgtt, pvinfo }: Vgpu, bits: number): void {
-  if ((bits & (GDRST_FULL | GDRST_BCS)) === 0) return;
-  ring.stop();
-  for (const offset of ENGINE_REGISTERS) registers.set(offset, 0);
-  if ((bits & GDRST_FULL) === 0) return;
-  ppgtt.invalidateAll();
+function resetEngines({ submission, registers, ppgtt, pvinfo }: Vgpu, bits: number): void {
+  if ((bits & GDRST_FULL) === 0) {
+    submission.reset(bits);
+    return;
+  }
   registers.clear(GT_REGISTERS);
+  submission.powerOn();
+  ppgtt.invalidateAll();
   pvinfo.fill();
 }
 
@@ -28,8 +27,8 @@ function resetEngines({ ring, registers, ppgtt, pvinfo }: Vgpu, bits: number): v
  * handle stays. After D3hot the shadows of per-process tables stay, too: the guest resumes and uses them again.
  */
 export function resetDevice(vgpu: Vgpu): void {
-  const { ring, display, ggtt, ppgtt, backend, parts, life } = vgpu;
-  ring.stop();
+  const { submission, display, ggtt, ppgtt, backend, parts, life } = vgpu;
+  submission.stop();
   display.exports.revokeAll();
   if (!life.asleep) ppgtt.destroyAll();
   ggtt.reset();
@@ -40,8 +39,9 @@ export function resetDevice(vgpu: Vgpu): void {
 
 /** Registers and config space at their start values; nothing pending. Tables and pages are the caller's business. */
 export function powerOn(vgpu: Vgpu): void {
-  const { registers, config, opregion, faults, interrupts, display, failsafe, pvinfo, life } = vgpu;
+  const { registers, config, opregion, faults, interrupts, submission, display, failsafe, pvinfo, life } = vgpu;
   registers.clear();
+  submission.powerOn();
   config.reset();
   opregion.placeAt(0);
   faults.clear();

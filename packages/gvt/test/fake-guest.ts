@@ -348,6 +348,12 @@ export class FakeGuest {
     this.write32(BCS.TAIL, tail);
   }
 
+  /** Lets the engine start and do one slice of its work: the scheduler decides, then the job begins. */
+  firstSlice(): void {
+    this.clock.step();
+    this.clock.step();
+  }
+
   /** Submits and lets the engine finish. */
   run(...commands: readonly (readonly number[])[]): void {
     this.submit(...commands);

@@ -139,7 +139,7 @@ describe('during a running job', () => {
   test('a fill stops touching the pages at once and ends with faults', () => {
     const guest = start();
     guest.submit(xyColorBlt({ target: big(guest, 1500), rect, color: COLOR }));
-    guest.clock.step();
+    guest.firstSlice();
     assert.equal(guest.device.engine, 'running');
     assert.equal(guest.peek(FIRST + 3, 0), COLOR);
     const given = guest.pins.hostPages(range(FIRST, COUNT));
@@ -157,7 +157,7 @@ describe('during a running job', () => {
     const target = { address: guest.high.base + 3000 * PAGE, pitch: PAGE };
     for (let page = 0; page < 1500; page++) guest.mapPages(target.address + page * PAGE, 0x200 + (page % 1024), 1);
     guest.submit(xySrcCopyBlt({ target, rect, source: big(guest, 1500) }));
-    guest.clock.step();
+    guest.firstSlice();
     assert.equal(guest.device.engine, 'running');
     guest.unmap(FIRST, COUNT);
     guest.clock.drain();
@@ -168,7 +168,7 @@ describe('during a running job', () => {
   test('of a range it does not use changes nothing', () => {
     const guest = start();
     guest.submit(xyColorBlt({ target: big(guest, 1500), rect, color: COLOR }));
-    guest.clock.step();
+    guest.firstSlice();
     guest.unmap(0x700, 16);
     guest.clock.drain();
     for (const at of all) assert.equal(guest.peek(FIRST + at, PAGE - 4), COLOR);
@@ -179,7 +179,7 @@ describe('during a running job', () => {
   test('of the ring itself: what is left reads as no-operations', () => {
     const guest = start();
     guest.submit(xyColorBlt({ target: big(guest, 1500), rect, color: COLOR }), miStoreDword(guest.high.base, 1));
-    guest.clock.step();
+    guest.firstSlice();
     guest.unmap(0, 1);
     guest.clock.drain();
     assert.deepEqual([guest.device.engine, guest.peek(FIRST, 0)], ['idle', COLOR]);
@@ -190,7 +190,7 @@ describe('during a running job', () => {
     for (const end of ['close', 'reset'] as const) {
       const guest = start();
       guest.submit(xyColorBlt({ target: big(guest, 1500), rect, color: COLOR }));
-      guest.clock.step();
+      guest.firstSlice();
       guest.device[end]();
       assert.deepEqual([guest.pins.pages, guest.clock.waiting, guest.device.engine], [0, 0, 'idle']);
       guest.finish();
