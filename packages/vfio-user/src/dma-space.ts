@@ -1,4 +1,4 @@
-import { ADDRESS_SPACE_SIZE, type Container, PAGE_SHIFT, type Prot, pageOffset } from '@pinion/core';
+import { ADDRESS_SPACE_SIZE, type Clock, type Container, PAGE_SHIFT, type Prot, pageOffset } from '@pinion/core';
 import { type Fd, openMemory } from '@pinion/sys';
 import { type ClientTask, vaddrOf } from './client-memory.js';
 import type { Piece } from './client-pages.js';
@@ -7,6 +7,9 @@ import type { DmaMap } from './structs.js';
 
 /** The most bytes one mapping may have: an offset inside it must be an exact number. */
 const MAX_SIZE = 1n << 47n;
+
+/** Milliseconds that a map waits for other connections to let go of its range: far below the 5000 that QEMU waits for a reply. */
+const PATIENCE = 1000;
 
 /** Who mapped: a connection. */
 export type Owner = object;
@@ -28,14 +31,19 @@ export interface DmaEntry {
  * overlaps, limits and pins; this keeps the memory behind each mapping and who asked for it.
  *
  * Connections of one VM may share it. Then a mapping that another connection made already - same place, same memory - gets a
- * second owner, and lives until its last owner unmaps it or is gone.
+ * second owner, and lives until its last owner unmaps it or is gone. A VMM that cuts its memory up anew tells each of its connections
+ * by itself, so one may ask for the new pieces while another has still to give up the old: see `yielded`.
  */
 export class DmaSpace {
   readonly container: Container;
   readonly task: ClientTask;
   readonly #entries = new Map<bigint, DmaEntry>();
   /** Unmaps that wait for devices: nothing else is decided about their ranges until they are through. */
-  readonly #leaving = new Map<DmaEntry, Promise<unknown>>();
+  readonly #leaving = new Set<DmaEntry>();
+  /** How many mappings each connection has. */
+  readonly #holders = new Map<Owner, number>();
+  /** Maps that wait: each looks again when a mapping has gone. */
+  readonly #waiting = new Set<() => void>();
   /** Ascending by address; made anew when the entries changed. */
   #sorted: readonly DmaEntry[] | undefined;
 
@@ -48,12 +56,46 @@ export class DmaSpace {
     return [...this.#entries.values()];
   }
 
-  /** What to wait for before `map` of this range: another connection's unmap. */
-  leaving(address: bigint, size: bigint): Promise<unknown> | undefined {
-    for (const [entry, done] of this.#leaving) {
-      if (entry.address < address + size && address < entry.address + entry.size) return done;
-    }
-    return undefined;
+  /**
+   * What to wait for before `map`: that no mapping which other connections alone have is in the way, unless it is the same one.
+   * Settles after a second at most; what is in the way then is for `map` to refuse. @returns undefined if nothing is to wait for.
+   */
+  yielded(owner: Owner, request: DmaMap, about: { fd: Fd | undefined; clock: Clock }): Promise<void> | undefined {
+    if (!this.#others(owner)) return undefined;
+    const file = about.fd === undefined ? undefined : identityOf(about.fd);
+    const blocked = (): boolean => this.#blocked(owner, request, file);
+    if (!blocked()) return undefined;
+    return new Promise((resolve) => {
+      const finish = (): void => {
+        this.#waiting.delete(look);
+        cancel();
+        resolve();
+      };
+      const look = (): void => {
+        if (!blocked()) finish();
+      };
+      const cancel = about.clock.after(PATIENCE, finish);
+      this.#waiting.add(look);
+    });
+  }
+
+  /** Whether another connection has any mapping. Most spaces have one connection, whose maps cost nothing here. */
+  #others(owner: Owner): boolean {
+    for (const other of this.#holders.keys()) if (other !== owner) return true;
+    return false;
+  }
+
+  #hold(owner: Owner, change: 1 | -1): void {
+    const count = (this.#holders.get(owner) ?? 0) + change;
+    if (count > 0) this.#holders.set(owner, count);
+    else this.#holders.delete(owner);
+  }
+
+  /** What the connection itself has mapped there makes waiting useless. */
+  #blocked(owner: Owner, request: DmaMap, file: string | undefined): boolean {
+    const overlapping = this.#ascending().filter((entry) => overlaps(entry, request));
+    if (overlapping.some((entry) => entry.owners.has(owner) && !this.#leaving.has(entry))) return false;
+    return overlapping.some((entry) => this.#leaving.has(entry) || !isSame(entry, request, file));
   }
 
   /**
@@ -66,9 +108,9 @@ export class DmaSpace {
     const file = fd === undefined ? undefined : identityOf(fd);
     const there = this.#entries.get(address);
     if (there !== undefined) {
-      const same = there.size === size && there.prot === prot && there.file === file && there.offset === offset;
-      if (!same || there.owners.has(owner)) throw vfioUserErrors.MAP_EXISTS({ address, size });
+      if (!isSame(there, request, file) || there.owners.has(owner)) throw vfioUserErrors.MAP_EXISTS({ address, size });
       there.owners.add(owner);
+      this.#hold(owner, 1);
       return;
     }
     const piece = this.#open(request, fd);
@@ -79,6 +121,7 @@ export class DmaSpace {
       throw cause;
     }
     this.#entries.set(address, { address, size, prot, offset, file, piece, owners: new Set([owner]) });
+    this.#hold(owner, 1);
     this.#sorted = undefined;
   }
 
@@ -131,14 +174,13 @@ export class DmaSpace {
 
   async #release(entry: DmaEntry, owner: Owner): Promise<void> {
     entry.owners.delete(owner);
-    if (entry.owners.size > 0) return;
-    const gone = this.container.unmapDma({ iova: entry.address, size: entry.size }, this.task);
-    this.#leaving.set(
-      entry,
-      gone.catch(() => {}),
-    ); // why: whoever waits only wants it to be over
+    if (entry.owners.size > 0) {
+      this.#hold(owner, -1);
+      return;
+    }
+    this.#leaving.add(entry);
     try {
-      await gone;
+      await this.container.unmapDma({ iova: entry.address, size: entry.size }, this.task);
     } catch (cause) {
       entry.owners.add(owner);
       throw cause;
@@ -146,8 +188,14 @@ export class DmaSpace {
       this.#leaving.delete(entry);
     }
     this.#entries.delete(entry.address);
+    this.#hold(owner, -1);
     this.#sorted = undefined;
     this.task.mm.remove(entry.piece);
+    this.#look();
+  }
+
+  #look(): void {
+    for (const look of [...this.#waiting]) look();
   }
 
   #open({ address, size, offset, flags }: DmaMap, fd: Fd | undefined): Piece {
@@ -158,6 +206,16 @@ export class DmaSpace {
     return this.task.mm.add(pages, memory);
   }
 }
+
+const overlaps = (entry: DmaEntry, { address, size }: DmaMap): boolean =>
+  entry.address < address + size && address < entry.address + entry.size;
+
+const isSame = (entry: DmaEntry, { address, size, offset, flags }: DmaMap, file: string | undefined): boolean =>
+  entry.address === address &&
+  entry.size === size &&
+  entry.prot === flags &&
+  entry.file === file &&
+  entry.offset === offset;
 
 function identityOf(fd: Fd): string {
   const { device, inode } = fd.stat();

@@ -1,4 +1,4 @@
-import { PinionError } from '@pinion/core';
+import { type Clock, PinionError } from '@pinion/core';
 import { type Fd, SysError } from '@pinion/sys';
 import { COMMAND, DEVICE_FLAG, DMA_UNMAP_FLAG, PCI_REGION, REGION_FLAG } from './commands.js';
 import { decodeDmaMap, decodeDmaUnmap } from './dma-messages.js';
@@ -39,6 +39,7 @@ export interface Served {
   readonly regions: Regions;
   readonly space: DmaSpace;
   readonly owner: Owner;
+  readonly clock: Clock;
   readonly irqs: IrqTable;
   readonly dma: GuestDma;
   /** Most bytes of data that this server accepts in one message. */
@@ -86,7 +87,7 @@ export function wireErrno(failure: unknown): number {
   return failure instanceof PinionError || failure instanceof SysError ? failure.code : 5;
 }
 
-function mapDma({ space, owner }: Served, { payload, fds }: Message): Reply | Promise<Reply> {
+function mapDma({ space, owner, clock }: Served, { payload, fds }: Message): Reply | Promise<Reply> {
   const request = decodeDmaMap(payload);
   if (fds.length > 1) {
     throw vfioUserErrors.BAD_FDS({ command: COMMAND.DMA_MAP, count: fds.length, allowed: 'one or none' });
@@ -95,8 +96,8 @@ function mapDma({ space, owner }: Served, { payload, fds }: Message): Reply | Pr
     space.map(owner, request, fds[0]);
     return NOTHING;
   };
-  const leaving = space.leaving(request.address, request.size);
-  return leaving === undefined ? map() : leaving.then(map);
+  const yielded = space.yielded(owner, request, { fd: fds[0], clock });
+  return yielded === undefined ? map() : yielded.then(map);
 }
 
 async function unmapDma({ space, owner, dma, maxBytes }: Served, { payload }: Message): Promise<Reply> {

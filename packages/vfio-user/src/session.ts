@@ -110,6 +110,7 @@ export class Session {
       regions: indexed(device),
       space,
       owner: this,
+      clock: options.clock,
       irqs: this.irqs,
       dma: this.#dma,
       maxBytes,

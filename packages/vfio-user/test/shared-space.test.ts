@@ -19,6 +19,7 @@ interface End {
 
 interface Rig {
   readonly sys: FakeSys;
+  readonly clock: FakeClock;
   readonly mediator: Mediator;
   readonly pages: ClientPages;
   readonly vm: VmSpace;
@@ -64,7 +65,7 @@ async function withTwo(body: (rig: Rig, a: End, b: End) => Promise<void>): Promi
   const ram = createMemfd(sys, 'ram', 0x10000n);
   const [a, b] = ends;
   assert.ok(a && b);
-  await body({ sys, mediator, pages, vm, ends, ram }, a, b);
+  await body({ sys, clock, mediator, pages, vm, ends, ram }, a, b);
   ram.close();
   for (const { client, server } of ends) {
     client.close();
@@ -74,6 +75,13 @@ async function withTwo(body: (rig: Rig, a: End, b: End) => Promise<void>): Promi
   await vm.close();
   await mediator.close();
   assert.deepEqual(sys.ledger.labels(), []);
+}
+
+type MapRequest = Parameters<Client['mapDma']>[0];
+
+/** Long enough for everything that does not wait for time. */
+async function turns(): Promise<void> {
+  for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
 }
 
 const RAM = { address: 0n, size: 0x10000n };
@@ -120,17 +128,70 @@ describe('two devices of one VM', () => {
       b.device.pins.pin(iovaFrame(0n), 1, PROT_RW);
     }));
 
-  test('other memory at the same place is refused', () =>
-    withTwo(async ({ sys, ram }, a, b) => {
+  const otherMaps: readonly (readonly [what: string, map: (ram: Fd, other: Fd) => MapRequest])[] = [
+    ['another file', (_, fd) => ({ ...RAM, fd })],
+    ['a part', (fd) => ({ ...RAM, size: 0x8000n, fd })],
+    ['another part of the file', (fd) => ({ address: 0n, size: 0x8000n, offset: 0x1000n, fd })],
+    ['other rights', (fd) => ({ ...RAM, prot: 1, fd })],
+    ['no file', () => RAM],
+  ];
+  for (const [what, map] of otherMaps) {
+    test(`other memory where the other one has some is refused after a second: ${what}`, () =>
+      withTwo(async ({ sys, clock, ram }, a, b) => {
+        await a.client.mapDma({ ...RAM, fd: ram });
+        const other = createMemfd(sys, 'other', 0x10000n);
+        const mapping = assert.rejects(b.client.mapDma(map(ram, other)), { name: 'VFIOUSER_REFUSED', errno: 'EEXIST' });
+        const sooner = Promise.race([mapping.then(() => 'refused'), turns().then(() => 'waits')]);
+        assert.equal(await sooner, 'waits');
+        clock.advance(1000);
+        await mapping;
+        other.close();
+      }));
+  }
+
+  test('what a connection itself has mapped is refused at once', () =>
+    withTwo(async ({ ram }, a, b) => {
+      for (const { client } of [a, b]) await client.mapDma({ ...RAM, fd: ram });
+      await assert.rejects(b.client.mapDma({ ...RAM, fd: ram }), { errno: 'EEXIST' });
+      await assert.rejects(b.client.mapDma({ ...RAM, size: 0x8000n, fd: ram }), { errno: 'EEXIST' });
+    }));
+
+  // A VMM whose firmware moves windows about unmaps all of its memory and maps it again in pieces, on each connection by itself.
+  test('memory is cut up anew on one connection before the other has heard of it', () =>
+    withTwo(async ({ vm, ram, clock }, a, b) => {
+      const halves = [
+        { address: 0n, size: 0x8000n, fd: ram },
+        { address: 0x8000n, size: 0x8000n, offset: 0x8000n, fd: ram },
+      ];
+      for (const { client } of [a, b]) await client.mapDma({ ...RAM, fd: ram });
+      const first = [a.client.unmapDma(RAM), ...halves.map((half) => a.client.mapDma(half))];
+      await turns();
+      assert.deepEqual(
+        vm.dma.entries.map(({ size }) => size),
+        [RAM.size],
+        'the pieces wait',
+      );
+      const second = [b.client.unmapDma(RAM), ...halves.map((half) => b.client.mapDma(half))];
+      await Promise.all([...first, ...second]);
+      assert.deepEqual(
+        vm.dma.entries.map(({ address, owners }) => [address, owners.size]),
+        halves.map(({ address }) => [address, 2]),
+      );
+      assert.equal(vm.container.stats.mappings, 2);
+      assert.equal(clock.pending, 0, 'nothing waits for time any more');
+    }));
+
+  test('what is in the way goes with its connection, and the map that waited for it succeeds', () =>
+    withTwo(async ({ vm, ram }, a, b) => {
       await a.client.mapDma({ ...RAM, fd: ram });
-      const other = createMemfd(sys, 'other', 0x10000n);
-      const refused = { name: 'VFIOUSER_REFUSED', errno: 'EEXIST' };
-      await assert.rejects(b.client.mapDma({ ...RAM, fd: other }), refused);
-      await assert.rejects(b.client.mapDma({ ...RAM, size: 0x8000n, fd: ram }), refused);
-      await assert.rejects(b.client.mapDma({ address: 0n, size: 0x8000n, offset: 0x1000n, fd: ram }), refused);
-      await assert.rejects(b.client.mapDma({ ...RAM, prot: 1, fd: ram }), refused);
-      await assert.rejects(b.client.mapDma(RAM), refused);
-      other.close();
+      const mapping = b.client.mapDma({ ...RAM, size: 0x8000n, fd: ram });
+      await turns();
+      a.client.close();
+      await mapping;
+      assert.deepEqual(
+        vm.dma.entries.map(({ size, owners }) => [size, owners.size]),
+        [[0x8000n, 1]],
+      );
     }));
 
   test('one cannot unmap or reach what only the other has mapped', () =>
