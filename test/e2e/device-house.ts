@@ -102,8 +102,8 @@ export class DeviceHouse {
       assert.deepEqual(this.holdings(name), { mappings: 0, pinnedPages: 0, lockedPages: 0 }, name);
     }
     assert.deepEqual({ pieces: this.pages.pieces, references: this.pages.references }, { pieces: 0, references: 0 });
-    const listening = this.sys.ledger.labels().filter((label) => !/listen|watch|epoll|poll/i.test(label));
-    assert.deepEqual(listening, [], 'descriptors and mappings');
+    const left = this.sys.ledger.labels().filter((label) => !/^(?:listener on|watch of) /.test(label));
+    assert.deepEqual(left, [], 'descriptors and mappings');
   }
 
   async close(): Promise<void> {
@@ -118,7 +118,7 @@ export class DeviceHouse {
   async #start(specs: readonly DeviceSpec[]): Promise<void> {
     const mediator = await createMediator({
       memory: this.pages,
-      plugins: [type1(), ...specs.map(({ plugin }) => plugin)],
+      plugins: [type1(), ...new Set(specs.map(({ plugin }) => plugin))],
     });
     this.#mediator = mediator;
     this.#teardown.defer(() => mediator.close());

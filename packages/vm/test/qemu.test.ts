@@ -185,9 +185,13 @@ describe('a guest’s RAM disk', () => {
   test('holds busybox, modules, files and, when asked, the kit’s programs', (t) => {
     const kit = kitOf(folderFor(t));
     const plain = entriesOf(
-      guestImage(kit, { modules: ['b'], furtherModules: ['a'], files: new Map([['start.sh', { data: 'echo' }]]) }),
+      guestImage(kit, {
+        modules: ['c-d limit=2 x=y', 'b'],
+        furtherModules: ['a'],
+        files: new Map([['start.sh', { data: 'echo' }]]),
+      }),
     );
-    assert.equal(plain.get('lib/modules/order')?.data, 'c_d c_d.ko\nb b.ko\n');
+    assert.equal(plain.get('lib/modules/order')?.data, 'c_d limit=2 x=y\nb\n');
     assert.deepEqual(
       ['a', 'b', 'c_d'].map((name) => plain.get(`lib/modules/${name}.ko`)?.data),
       ['a', 'b', 'c_d'],

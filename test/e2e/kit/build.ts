@@ -25,10 +25,18 @@ const SUITES: readonly (readonly [suites: readonly string[], qemu: string, kerne
   [['sid'], 'sid', 'sid'],
 ];
 /** For QEMU, and what unpacks a kernel. */
-const PACKAGES = ['qemu-system-x86', 'zstd', 'busybox-static', 'e2fsprogs', 'pciutils'];
+const PACKAGES = ['qemu-system-x86', 'zstd', 'busybox-static', 'e2fsprogs', 'pciutils', 'gpiod'];
 const KERNEL = 'linux-image-amd64';
 /** Programs of packages that guests get, with their libraries. */
-const GUEST_PROGRAMS = ['usr/sbin/mke2fs', 'usr/sbin/e2fsck', 'usr/bin/lspci'];
+const GUEST_PROGRAMS = [
+  'usr/sbin/mke2fs',
+  'usr/sbin/e2fsck',
+  'usr/bin/lspci',
+  'usr/bin/gpioget',
+  'usr/bin/gpioset',
+  'usr/bin/gpiomon',
+  'usr/bin/gpioinfo',
+];
 const GUEST_LINKS: Readonly<Record<string, string>> = { 'mkfs.ext4': 'mke2fs' };
 /** Modules that guests may want, besides what these need. */
 const MODULES = (

@@ -53,6 +53,9 @@ function filesBelow(folder: string): string[] {
   });
 }
 
+/** What modules ask the kernel for by another name when they are used, on kernels that have it as a module. */
+const ASKED_FOR: Readonly<Record<string, readonly string[]>> = { ext4: ['crc32c_generic'] };
+
 /** What a module needs, from its own description of itself. */
 function needsOf(module: Buffer): string[] {
   const at = module.indexOf('\0depends=');
@@ -78,7 +81,7 @@ export function copyModules(
     const file = files.get(name);
     if (file === undefined || modules.has(name)) return;
     const bytes = moduleBytes(file, unpackers);
-    const needs = needsOf(bytes).filter((need) => files.has(need)); // the others are built into the kernel
+    const needs = [...needsOf(bytes), ...(ASKED_FOR[name] ?? [])].filter((need) => files.has(need)); // the others are built in
     modules.set(name, { file: join(basename(to), `${name}.ko`), needs });
     writeFileSync(join(to, `${name}.ko`), bytes);
     for (const need of needs) add(need);

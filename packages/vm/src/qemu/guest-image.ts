@@ -7,7 +7,7 @@ import type { QemuKit } from './kit.js';
 
 /** What a guest has besides busybox. */
 export interface GuestContents {
-  /** Kernel modules, loaded in this order at boot, each after what it needs. */
+  /** Kernel modules, loaded in this order at boot, each after what it needs; parameters may follow a name: `nvme_core io_timeout=2`. */
   readonly modules?: readonly string[];
   /** Modules that are there for a later `insmod`, at `/lib/modules/NAME.ko`. */
   readonly furtherModules?: readonly string[];
@@ -17,6 +17,7 @@ export interface GuestContents {
   readonly programs?: boolean;
 }
 
+const firstWord = (text: string): string => text.split(' ', 1)[0] ?? '';
 const nameOf = (module: string): string => module.replaceAll('-', '_');
 
 /** `wanted` and what they need, each after its needs. @throws VM_NO_MODULE (ENOENT). */
@@ -37,7 +38,10 @@ export function loadOrder(kit: QemuKit, wanted: readonly string[]): string[] {
 /** The initial RAM disk of a guest with a shell that `GuestShell` speaks to. @throws VM_NO_MODULE (ENOENT) if the kernel has not what is wanted. */
 export function guestImage(kit: QemuKit, contents: GuestContents = {}): Uint8Array {
   const { modules = [], furtherModules = [], files = new Map(), programs = false } = contents;
-  const order = loadOrder(kit, modules);
+  const parameters = new Map(
+    modules.map((module) => [nameOf(firstWord(module)), module.slice(firstWord(module).length)]),
+  );
+  const order = loadOrder(kit, modules.map(firstWord));
   const archive = new CpioArchive();
   for (const folder of ['dev', 'proc', 'sys', 'tmp', 'mnt', 'bin']) archive.folder(folder);
   archive.characterDevice('dev/console', 5, 1);
@@ -47,7 +51,7 @@ export function guestImage(kit: QemuKit, contents: GuestContents = {}): Uint8Arr
     const module = kit.modules.get(name);
     if (module !== undefined) archive.file(`lib/modules/${name}.ko`, readFileSync(module.file));
   }
-  archive.file('lib/modules/order', order.map((name) => `${name} ${name}.ko\n`).join(''));
+  archive.file('lib/modules/order', order.map((name) => `${name}${parameters.get(name) ?? ''}\n`).join(''));
   if (programs) addFolder(archive, kit.programs, '');
   for (const [path, { data, mode }] of files) archive.file(path, data, mode);
   return archive.file('init', GUEST_INIT, 0o755).bytes();

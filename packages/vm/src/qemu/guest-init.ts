@@ -9,8 +9,8 @@ mount -t devtmpfs none /dev
 mount -t proc none /proc
 mount -t sysfs none /sys
 mount -t tmpfs none /tmp
-while read -r name file; do
-  insmod "/lib/modules/$file" || echo "module $name could not be loaded"
+while read -r name parameters; do
+  insmod "/lib/modules/$name.ko" $parameters || echo "module $name could not be loaded"
 done </lib/modules/order
 if [ -e /start.sh ]; then sh /start.sh; fi
 if grep -q pinion.shell /proc/cmdline; then

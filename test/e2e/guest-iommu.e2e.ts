@@ -1,0 +1,67 @@
+// The guest has an IOMMU and uses it strictly: each I/O maps its pages before and unmaps them after, through the mediator.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { intelIommu, LinuxGuest, vfioUserDevice } from '@pinion/vm';
+import { DeviceHouse } from './device-house.js';
+import { ext4, randomReads, roundTrip, TRIP } from './disk-checks.js';
+import { makeDisk } from './disks.js';
+import { timed } from './stopwatch.js';
+
+const PAGE = 4096;
+
+test('a disk behind the guest’s own IOMMU', async (t) => {
+  const { spec, image } = makeDisk(t, 'disk');
+  const house = await DeviceHouse.open(t, [spec]);
+  const guest = await timed(t, 'boot', () =>
+    LinuxGuest.boot({
+      name: 'iommu',
+      contents: { modules: ['nvme', 'ext4'], programs: true },
+      machine: { memory: 512, devices: [intelIommu(), vfioUserDevice(house.path('disk'))] },
+      kernelArgs: ['intel_iommu=on', 'iommu.strict=1', 'iommu.passthrough=0'],
+    }),
+  );
+  t.after(() => guest.close());
+
+  await t.test('Linux translates strictly', async () => {
+    const log = await guest.sh('dmesg');
+    assert.match(log, /DMAR: Intel\(R\) Virtualization Technology for Directed I\/O/);
+    assert.match(log, /iommu: Default domain type: Translated/);
+    assert.match(log, /DMA domain TLB invalidation policy: strict mode/);
+    assert.match(await guest.sh('readlink /sys/block/nvme0n1/device/device/iommu_group'), /iommu_groups\/\d+$/);
+  });
+
+  const idle = house.holdings('disk');
+
+  await t.test('64 MiB there and back: every page of it is mapped and unmapped', async (sub) => {
+    const { maps, unmaps } = house.counts;
+    await timed(sub, 'dd and sha256sum', () => roundTrip(guest, '/dev/nvme0n1', image));
+    const [mapped, unmapped] = [house.counts.maps - maps, house.counts.unmaps - unmaps];
+    sub.diagnostic(`${mapped} maps, ${unmapped} unmaps`);
+    const pages = (3 * TRIP) / PAGE; // read, written, read again
+    assert.ok(mapped >= pages && mapped < pages * 1.2, `${mapped} maps of ${pages} pages`);
+    assert.ok(Math.abs(mapped - unmapped) < 64, `${unmapped} unmaps of ${mapped} maps`);
+  });
+
+  await t.test('1 000 random reads are what the image has', (sub) =>
+    timed(sub, '1000 dd', () => randomReads(guest, '/dev/nvme0n1', image)),
+  );
+
+  await t.test('an ext4 file system holds its files, seen from inside and outside', (sub) =>
+    timed(sub, 'mkfs, mount, copy, fsck', () => ext4(guest, '/dev/nvme0n1', image)),
+  );
+
+  await t.test('without I/O only the queues are mapped and pinned', async () => {
+    await guest.sh('sync');
+    const now = house.holdings('disk');
+    t.diagnostic(
+      `in all ${house.counts.maps} maps, ${house.counts.unmaps} unmaps; ${now.mappings} mappings, ${now.pinnedPages} pinned pages at rest`,
+    );
+    assert.equal(now.pinnedPages, idle.pinnedPages);
+    assert.ok(now.mappings <= idle.mappings + 64, `${now.mappings} mappings, ${idle.mappings} at first`);
+    assert.doesNotMatch(await guest.sh('dmesg'), /DMAR:.*fault|nvme.*(?:timeout|error)|BUG:/i);
+  });
+
+  await guest.close();
+  await house.disconnected('disk');
+  house.assertIdle();
+});
