@@ -15,6 +15,11 @@ export const cliErrors = catalogue('CLI', {
     (d: { spec: string; problems: readonly string[] }) =>
       `--device ${d.spec}: ${d.problems.join('; ')} (it is KIND[,KEY=VALUE]...)`,
   ],
+  BAD_RULE: [
+    'EINVAL',
+    (d: { rule: string; problems: readonly string[] }) =>
+      `--rule ${d.rule}: ${d.problems.join('; ')} (it is FAULT[=VALUE][,KEY=VALUE]...)`,
+  ],
   BAD_CONFIG: [
     'EINVAL',
     (d: { file: string; problems: readonly Problem[] }) =>

@@ -10,7 +10,7 @@ export interface Failure {
   readonly message: string;
 }
 
-const NAMED_USAGE = ['CLI_USAGE', 'CLI_BAD_VALUE', 'CLI_BAD_DEVICE', 'CLI_BAD_CONFIG', 'CLI_BAD_PLAN'];
+const NAMED_USAGE = ['CLI_USAGE', 'CLI_BAD_VALUE', 'CLI_BAD_DEVICE', 'CLI_BAD_RULE', 'CLI_BAD_CONFIG', 'CLI_BAD_PLAN'];
 /** Names of errors about what the person wrote: nothing was started. */
 const USAGE: ReadonlySet<string> = new Set([
   ...NAMED_USAGE,

@@ -2,6 +2,8 @@ export { cliErrors } from './errors.js';
 export { EXIT } from './exit-codes.js';
 export { type Failure, failureLine, failuresOf, failureText } from './failure-text.js';
 export { runPinion } from './program.js';
+export { parseRule } from './proxy/rule-text.js';
+export { seededRandom } from './proxy/seeded-random.js';
 export { type ActivatedSocket, activatedSockets } from './serve/activation.js';
 export { loadConfig, type ServeConfig } from './serve/config-file.js';
 export type { DeviceRequest, PluginOptions } from './serve/device-request.js';

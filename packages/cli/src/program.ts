@@ -5,6 +5,7 @@ import { cliErrors } from './errors.js';
 import { EXIT } from './exit-codes.js';
 import { exitCodeOf } from './failure-text.js';
 import { createOutput, LOG_LEVELS, type LogLevel } from './output.js';
+import { addProxy } from './proxy/command.js';
 import { addServe } from './serve/command.js';
 import type { Surroundings } from './surroundings.js';
 
@@ -30,6 +31,7 @@ export async function runPinion(args: readonly string[], around: Surroundings): 
     });
   };
   addServe(program, run);
+  addProxy(program, run);
   try {
     await program.parseAsync([...args], { from: 'user' });
     return code;

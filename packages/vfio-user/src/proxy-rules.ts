@@ -32,25 +32,34 @@ export interface FaultRule {
   readonly skip?: number;
   /** How many matching messages it is for, after those. Default: all. */
   readonly times?: number;
+  /** How likely each of them is to meet the fault, 0 to 1. Default 1. */
+  readonly chance?: number;
   readonly fault: Fault;
 }
 
 /** The rules of one proxy, with their counters. The first rule that is for a message decides. */
 export class FaultRules {
   readonly #rules: readonly (readonly [FaultRule, { seen: number }])[];
+  readonly #random: () => number;
 
-  constructor(rules: readonly FaultRule[]) {
+  /** `random`: the dice of rules with a chance, 0 to below 1; seed them, and a run can be repeated. */
+  constructor(rules: readonly FaultRule[], random: () => number = Math.random) {
     this.#rules = rules.map((rule) => [rule, { seen: 0 }]);
+    this.#random = random;
   }
 
-  /** Every rule that matches counts the message, also when another one decides. @returns undefined: pass it on. */
+  /**
+   * Every rule that matches counts the message (and one with a chance throws its dice), also when another one decides.
+   * @returns undefined: pass it on.
+   */
   decide(direction: Direction, message: Message<unknown>): Fault | undefined {
     let decided: Fault | undefined;
     for (const [rule, count] of this.#rules) {
       if (!matches(rule, direction, message)) continue;
       count.seen += 1;
-      const { skip = 0, times = Number.POSITIVE_INFINITY } = rule;
-      if (count.seen > skip && count.seen <= skip + times) decided ??= rule.fault;
+      const { skip = 0, times = Number.POSITIVE_INFINITY, chance } = rule;
+      if (count.seen <= skip || count.seen > skip + times) continue;
+      if (chance === undefined || this.#random() < chance) decided ??= rule.fault;
     }
     return decided;
   }

@@ -25,6 +25,8 @@ export interface ProxyOptions {
   readonly server: Transport;
   readonly clock?: Clock;
   readonly rules?: readonly FaultRule[];
+  /** For rules with a chance; default Math.random. */
+  readonly random?: () => number;
   /** Hears of every message before it goes on. */
   readonly record?: (record: ProxyRecord) => void;
   /** Most bytes of data in one message. Default 64 MiB, the most that QEMU agrees to. */
@@ -61,9 +63,9 @@ export class MessageProxy {
   #open = true;
 
   constructor(options: ProxyOptions) {
-    const { client, server, clock = systemClock, rules = [], record = () => {}, maxBytes = 64 << 20 } = options;
+    const { client, server, clock = systemClock, rules = [], random, record = () => {}, maxBytes = 64 << 20 } = options;
     this.#clock = clock;
-    this.#rules = new FaultRules(rules);
+    this.#rules = new FaultRules(rules, random);
     this.#record = record;
     const lane = (direction: Direction, from: Transport, to: Transport): Lane => ({
       direction,

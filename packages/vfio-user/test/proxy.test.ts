@@ -7,6 +7,7 @@ import {
   COMMAND,
   commandName,
   type FaultRule,
+  FaultRules,
   isReply,
   MessageProxy,
   type ProxyRecord,
@@ -171,4 +172,29 @@ describe('a proxy', () => {
         world.clock.advance(100);
       },
     ));
+});
+
+describe('rules with a chance', () => {
+  const message = { id: 1, command: COMMAND.REGION_READ, flags: 0, error: 0, payload: new Uint8Array(0), fds: [] };
+  const FALLS: readonly (readonly [what: string, dice: number, decided: boolean])[] = [
+    ['below it', 0.24, true],
+    ['at it', 0.25, false],
+    ['above it', 0.9, false],
+  ];
+  for (const [what, dice, decided] of FALLS) {
+    test(`the dice fall ${what}`, () => {
+      const rules = new FaultRules([{ chance: 0.25, fault: { kind: 'drop' } }], () => dice);
+      assert.equal(rules.decide('to-server', message) !== undefined, decided);
+    });
+  }
+
+  test('dice are thrown for messages of its window alone, and a message counts whether they fall or not', () => {
+    let thrown = 0;
+    const rules = new FaultRules([{ skip: 1, times: 2, chance: 1, fault: { kind: 'drop' } }], () => {
+      thrown += 1;
+      return 0.5;
+    });
+    const decided = [1, 2, 3, 4].map(() => rules.decide('to-server', message)?.kind);
+    assert.deepEqual([decided, thrown], [[undefined, 'drop', 'drop', undefined], 2]);
+  });
 });

@@ -4,12 +4,12 @@ import { type Type1Options, type1 } from '@pinion/type1';
 import { ClientPages, ServerListener, type ServerOptions, servedDevice, VmSpace } from '@pinion/vfio-user';
 import { cliErrors } from '../errors.js';
 import type { Output } from '../output.js';
+import { clearSocketPath, ownSocketPath } from '../socket-path.js';
 import type { Surroundings } from '../surroundings.js';
 import { DeviceDrivers } from './device-drivers.js';
 import type { PlannedDevice } from './plan.js';
 import type { PluginSource } from './plugin-module.js';
 import { followFacts, type Leftovers, sayListening } from './serve-event.js';
-import { clearSocketPath, ownSocketPath } from './socket-path.js';
 import { ToldServer } from './told-server.js';
 
 /** What is to be served, and how. */

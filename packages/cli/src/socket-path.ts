@@ -1,6 +1,6 @@
 import { lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { type Sys, SysError, UnixSocket } from '@pinion/sys';
-import { cliErrors } from '../errors.js';
+import { cliErrors } from './errors.js';
 
 const factsOf = (path: string): Stats | undefined => lstatSync(path, { throwIfNoEntry: false });
 
