@@ -36,6 +36,21 @@ export class FakeClock implements Clock {
     return this.#timers.length;
   }
 
+  /** When the next timer falls due, ms; undefined if there is none. */
+  get nextDue(): number | undefined {
+    return this.#next(Number.POSITIVE_INFINITY)?.due;
+  }
+
+  /** Runs the next timer alone, at its due time. @returns false if there was none. @throws whatever it throws. */
+  step(): boolean {
+    const timer = this.#next(Number.POSITIVE_INFINITY);
+    if (timer === undefined) return false;
+    this.#remove(timer);
+    this.#now = timer.due;
+    timer.action();
+    return true;
+  }
+
   /**
    * Moves time on by `ms` and runs what falls due: by due time, then in the order of `after`; timers that these start
    * run too if they fall due within the span. While a timer runs, `now()` is its due time.

@@ -37,6 +37,16 @@ export const simErrors = catalogue('SIM', {
   BAD_FILE: ['EBADF', (d: { task: string; file: string }) => `${d.task} holds no open file ${d.file}`],
   BAD_LIMIT: ['EINVAL', (d: { task: string; bytes: number }) => `${d.task}: ${d.bytes} bytes is no RLIMIT_MEMLOCK`],
   BAD_TIME: ['EINVAL', (d: { what: string; ms: number }) => `${d.what}: ${d.ms} ms is no span of time`],
+  BAD_SCHEDULE: [
+    'EINVAL',
+    (d: { text: string; why: string }) => `'${d.text}' is no schedule of this scenario: ${d.why}`,
+  ],
+  STUCK: [
+    'EDEADLK',
+    (d: { who: readonly string[]; last: string }) =>
+      `${d.who.join(', ')} wait(s) for something that never comes, after '${d.last}'`,
+  ],
+  ENDLESS: ['E2BIG', (d: { steps: number; last: string }) => `more than ${d.steps} steps, the last one '${d.last}'`],
   TASK_DEAD: ['ESRCH', (d: { task: string; call: string }) => `${d.call}: ${d.task} has exited`],
   MM_DEAD: ['ESRCH', (d: Call) => `${call(d)}: bug: the memory is gone with its last process; check alive first`],
   NO_SUCH_PAGE: [

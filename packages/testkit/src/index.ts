@@ -12,6 +12,8 @@ export type {
   VendorDriverRig,
 } from './conformance/vendor-harness.js';
 export * from './errors.js';
+export * from './explore/explorer.js';
+export * from './explore/scenario.js';
 export * from './os/file.js';
 export * from './os/host.js';
 export * from './os/memory-object.js';

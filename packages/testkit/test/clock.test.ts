@@ -111,3 +111,12 @@ test('whatever the timers and the steps: all due ones fire once, in order, no ot
     }),
   );
 });
+
+test('step runs one timer at its time, however far off', () => {
+  const clock = new FakeClock(5);
+  const fired: number[] = [];
+  assert.deepEqual([clock.nextDue, clock.step(), clock.now()], [undefined, false, 5]);
+  for (const delay of [30, 10, 10]) clock.after(delay, () => fired.push(clock.now()));
+  assert.deepEqual([clock.nextDue, clock.step(), clock.now(), fired], [15, true, 15, [15]]);
+  assert.deepEqual([clock.step(), clock.step(), clock.pending, fired], [true, true, 0, [15, 15, 35]]);
+});

@@ -150,3 +150,18 @@ test('buffers are let go with the last page in them, also when that is a pinned 
   os.host.unpinPage(pfn, true);
   assert.equal(os.host.bufferBytes, empty);
 });
+
+test('freed pages that somebody wrote to are named', () => {
+  for (const keepFreed of [true, false]) {
+    const os = new SimulatedOs({ keepFreed });
+    const task = os.spawn();
+    const vaddr = task.memory.mmap({ size: 2n * 4096n });
+    const pages = [0n, 4096n].map((offset) => task.memory.pinPage(vaddrFrame(vaddr + offset), true));
+    const views = pages.map((pfn) => os.host.bytes(pfn, 1));
+    task.memory.munmap(vaddr, 2n * 4096n);
+    for (const pfn of pages) os.host.unpinPage(pfn, true);
+    assert.deepEqual(os.host.trespasses(), []);
+    views[1]?.fill(0, 4095);
+    assert.deepEqual(os.host.trespasses(), keepFreed ? [pages[1]] : []);
+  }
+});

@@ -14,6 +14,13 @@ export interface HostOptions {
   readonly capacity?: number;
   /** Whether freed pages are overwritten with `POISON`. Default true; benchmarks turn it off. */
   readonly poison?: boolean;
+  /** Whether freed pages are kept for `trespasses`. Costs a page of memory for each. Default false. */
+  readonly keepFreed?: boolean;
+}
+
+interface FreedPage {
+  readonly pfn: Pfn;
+  readonly bytes: Uint8Array;
 }
 
 /**
@@ -26,6 +33,7 @@ export class SimulatedHost implements HostMemory {
   readonly zeroPage: Pfn;
   readonly capacity: number;
   readonly #poison: boolean;
+  readonly #freed: FreedPage[] | undefined;
   readonly #blocks = new Map<number, Piece>();
   #nextFrame = FIRST_FRAME;
   #loose: Piece | undefined;
@@ -37,6 +45,7 @@ export class SimulatedHost implements HostMemory {
   constructor(options: HostOptions = {}) {
     this.capacity = options.capacity ?? Number.POSITIVE_INFINITY;
     this.#poison = options.poison ?? true;
+    if (options.keepFreed === true && this.#poison) this.#freed = [];
     this.zeroPage = asPfn(this.reserve(1, 'reserved').first);
   }
 
@@ -53,6 +62,11 @@ export class SimulatedHost implements HostMemory {
   /** Bytes of the buffers behind all frames that may still become or be pages; grows and shrinks by whole pieces. */
   get bufferBytes(): number {
     return [...new Set(this.#blocks.values())].reduce((sum, piece) => sum + piece.count * PAGE_SIZE, 0);
+  }
+
+  /** Freed pages that somebody has written to since: through a view kept for too long. Only with `keepFreed` and `poison`. */
+  trespasses(): readonly Pfn[] {
+    return (this.#freed ?? []).filter(({ bytes }) => bytes.some((byte) => byte !== POISON)).map(({ pfn }) => pfn);
   }
 
   /** References that pins hold on one page. @throws PinionError SIM_NO_SUCH_PAGE (EFAULT). */
@@ -171,7 +185,9 @@ export class SimulatedHost implements HostMemory {
 
   #ended(piece: Piece, index: number): void {
     this.#livePages--;
-    if (this.#poison) piece.bytes(index, 1).fill(POISON);
+    const bytes = piece.bytes(index, 1);
+    if (this.#poison) bytes.fill(POISON);
+    this.#freed?.push({ pfn: asPfn(piece.first + index), bytes });
     if (piece.abandoned && piece.live === 0) this.#forget(piece);
   }
 
