@@ -14,7 +14,16 @@ import {
   type PinnedPages,
   type Prot,
 } from '@pinion/core';
-import { BCS, createGvtDriver, GTT_OFFSET, type GvtDevice, type GvtOptions, REGION, type Slice } from '@pinion/gvt';
+import {
+  BCS,
+  createGvtDriver,
+  GTT_OFFSET,
+  type GvtDevice,
+  type GvtDriver,
+  type GvtOptions,
+  REGION,
+  type Slice,
+} from '@pinion/gvt';
 
 const PAGE = 4096;
 /** What a page is filled with when the guest gives it up: an engine that still reads or writes it shows. */
@@ -242,12 +251,16 @@ export function fakeDma(pins: FakePins): DmaApi {
 
 export interface FakeGuestOptions extends FakeMemoryOptions, GvtOptions {
   readonly type?: string;
+  /** A guest beside others of one GPU: the driver, the clock, and another name. Default: a GPU of its own. */
+  readonly driver?: GvtDriver;
+  readonly clock?: ManualClock;
+  readonly name?: string;
 }
 
 /** A guest with one vGPU: reaches it through its regions, and its own memory directly. */
 export class FakeGuest {
   readonly pins: FakePins;
-  readonly clock = new ManualClock();
+  readonly clock: ManualClock;
   readonly log = new KeptLog();
   readonly device: GvtDevice;
   /** Interrupts that arrived: [index, vector]. */
@@ -255,10 +268,11 @@ export class FakeGuest {
   #ring = { gfn: 0, bytes: 0 };
 
   constructor(options: FakeGuestOptions = {}) {
+    const { name = 'vgpu', clock = new ManualClock(), driver = createGvtDriver(options) } = options;
+    this.clock = clock;
     this.pins = new FakePins(options);
-    const driver = createGvtDriver(options);
     driver.create({
-      name: 'vgpu',
+      name,
       type: options.type ?? 'V5_8',
       parent: 'gpu',
       dma: fakeDma(this.pins),
@@ -266,7 +280,7 @@ export class FakeGuest {
       log: this.log,
       pins: this.pins,
     });
-    const device = driver.device('vgpu');
+    const device = driver.device(name);
     assert.ok(device);
     this.device = device;
     device.setIrqSink((index, vector) => this.irqs.push([index, vector]));
