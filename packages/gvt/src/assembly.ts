@@ -1,4 +1,4 @@
-import { PAGE_SIZE, type PinApi, PinionError, type PinningDeviceContext } from '@pinion/core';
+import { PAGE_SIZE, type PinApi, type PinningDeviceContext } from '@pinion/core';
 import { Aperture } from './aperture.js';
 import { BarWindows } from './bar-windows.js';
 import { type ConfigEffects, ConfigSpace } from './config-space.js';
@@ -160,20 +160,13 @@ const makeBackend = ({ context, pins, quirks, hypervisor }: GvtDeviceParts): Hyp
 
 type PpgttNeeds = Pick<Vgpu, 'backend' | 'registers' | 'faults' | 'failsafe'>;
 
-/** Per-process tables, which hear of guest writes from the backend. What they refuse is the guest's loss alone. */
+/** Per-process tables, which hear of guest writes from the backend. */
 function makePpgtt({ context, quirks, ppgtt: options }: GvtDeviceParts, needs: PpgttNeeds): Ppgtt {
   const { backend, registers, faults, failsafe } = needs;
   const { log } = context;
   const ipsEnabled = () => (registers.get(GAMW_ECO) & GAMW_ECO_IPS) === GAMW_ECO_IPS;
   const ppgtt = new Ppgtt({ backend, faults, log, quirks, ipsEnabled, failsafe: () => failsafe.active, options });
-  backend.onGuestWrite = (gpa, bytes) => {
-    try {
-      ppgtt.guestWrite(gpa, bytes);
-    } catch (cause) {
-      if (!(cause instanceof PinionError)) throw cause;
-      log.warn(`vGPU ${context.name}: a write to a per-process table was refused`, cause);
-    }
-  };
+  backend.onGuestWrite = (gpa, bytes) => ppgtt.hear(gpa, bytes);
   return ppgtt;
 }
 

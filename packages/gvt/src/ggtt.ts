@@ -12,6 +12,7 @@ import {
 } from '@pinion/core';
 import { SIZE_4K } from './dma-cache.js';
 import { gvtErrors } from './errors.js';
+import { FewWarnings } from './few-warnings.js';
 import { FrameChains } from './frame-chains.js';
 import type { HypervisorBackend } from './hypervisor/backend.js';
 import { ggttOwner } from './hypervisor/owner.js';
@@ -29,8 +30,6 @@ const SCRATCH_PRESENT = -2;
 const NO_HALF = 0;
 const LOW_HALF = 1;
 const HIGH_HALF = 2;
-/** Refused mappings that are logged one by one between two resets: a ballooned guest may write thousands. */
-const LOGGED = 4;
 
 /** What the host's table holds for a graphics page. */
 export interface HostEntry {
@@ -48,7 +47,7 @@ export interface HostEntry {
 export class Ggtt {
   readonly #resources: VgpuResources;
   readonly #backend: HypervisorBackend;
-  readonly #log: Log;
+  readonly #warnings: FewWarnings;
   readonly #lowFirst: number;
   readonly #lowCount: number;
   readonly #highFirst: number;
@@ -60,12 +59,11 @@ export class Ggtt {
   readonly #views: (Uint8Array | undefined)[];
   readonly #byGfn: FrameChains;
   #mapped = 0;
-  #refused = 0;
 
   constructor(resources: VgpuResources, backend: HypervisorBackend, log: Log) {
     this.#resources = resources;
     this.#backend = backend;
-    this.#log = log;
+    this.#warnings = new FewWarnings(log);
     this.#lowFirst = resources.low.base / SIZE_4K;
     this.#lowCount = resources.low.size / SIZE_4K;
     this.#highFirst = resources.high.base / SIZE_4K;
@@ -172,7 +170,7 @@ export class Ggtt {
     this.#guest.fill(0);
     this.#pending.fill(NO_HALF);
     this.#host.fill(SCRATCH_PRESENT);
-    this.#refused = 0;
+    this.#warnings.reset();
     return before;
   }
 
@@ -223,16 +221,9 @@ export class Ggtt {
       return this.#backend.dmaMapGuestPage(gfn, SIZE_4K, ggttOwner(this.#frameAt(index)));
     } catch (cause) {
       if (!(cause instanceof PinionError)) throw cause;
-      this.#logRefusal(gfn, cause);
+      this.#warnings.warn(`GGTT entry for guest page ${hex(frameAddress(gfn))} leads to the scratch page`, cause);
       return undefined;
     }
-  }
-
-  #logRefusal(gfn: Gfn, cause: PinionError): void {
-    this.#refused += 1;
-    if (this.#refused > LOGGED) return;
-    const last = this.#refused === LOGGED ? '; further ones are not logged' : '';
-    this.#log.warn(`GGTT entry for guest page ${hex(frameAddress(gfn))} leads to the scratch page${last}`, cause);
   }
 
   /** The new mapping was taken before this drops the old one, so that rewriting an entry never unpins its page. */

@@ -1,5 +1,6 @@
 import { hex, type Log, PinionError } from '@pinion/core';
 import type { Failsafe } from './failsafe.js';
+import { FewWarnings } from './few-warnings.js';
 import type { RegisterFile } from './mmio.js';
 import type { PpgttRoot } from './ppgtt/mm.js';
 import type { Ppgtt } from './ppgtt/ppgtt.js';
@@ -14,8 +15,6 @@ const WRITABLE: readonly (readonly [first: number, bytes: number])[] = [
   [PVINFO.DESCRIPTOR, 8],
 ];
 const RESERVED_BYTES = 16;
-/** Lost writes that are logged one by one between two resets. */
-const LOGGED = 4;
 /** Notifications that mean nothing here: contexts are seen when they are submitted, and the screen needs no leave. */
 const IGNORED: readonly number[] = [G2V.DISPLAY_READY, G2V.EXECLIST_CONTEXT_CREATE, G2V.EXECLIST_CONTEXT_DESTROY];
 
@@ -34,11 +33,12 @@ export interface PvinfoParts {
  */
 export class Pvinfo {
   readonly #parts: PvinfoParts;
+  readonly #warnings: FewWarnings;
   #notified = false;
-  #lost = 0;
 
   constructor(parts: PvinfoParts) {
     this.#parts = parts;
+    this.#warnings = new FewWarnings(parts.log);
     this.#define();
   }
 
@@ -50,7 +50,7 @@ export class Pvinfo {
   /** As new, and not read yet. */
   reset(): void {
     this.#notified = false;
-    this.#lost = 0;
+    this.#warnings.reset();
     this.fill();
   }
 
@@ -85,7 +85,7 @@ export class Pvinfo {
   }
 
   #write(offset: number, value: number): void {
-    const { registers, failsafe, log } = this.#parts;
+    const { registers, failsafe } = this.#parts;
     if (offset >= PVINFO.RESERVED && offset < PVINFO.RESERVED + RESERVED_BYTES) {
       failsafe.enter('the guest wrote to a reserved word of PVINFO');
     } else if (offset === PVINFO.G2V_NOTIFY) {
@@ -93,22 +93,21 @@ export class Pvinfo {
       this.#notify(value);
     } else if (WRITABLE.some(([first, bytes]) => offset >= first && offset < first + bytes)) {
       registers.set(offset, value);
-    } else if (this.#lost++ < LOGGED)
-      log.warn(`write of ${hex(value)} to PVINFO + ${hex(offset - PVINFO.BASE)} is lost`);
+    } else this.#warnings.warn(`write of ${hex(value)} to PVINFO + ${hex(offset - PVINFO.BASE)} is lost`);
   }
 
   /** What a notification asks for and cannot be had is logged; the guest hears of it when it uses the table. */
   #notify(message: number): void {
-    const { ppgtt, log } = this.#parts;
+    const { ppgtt } = this.#parts;
     try {
       if (message === G2V.L3_CREATE) ppgtt.createByRoot(this.#root(3));
       else if (message === G2V.L4_CREATE) ppgtt.createByRoot(this.#root(4));
       else if (message === G2V.L3_DESTROY) ppgtt.destroyByRoot(this.#root(3));
       else if (message === G2V.L4_DESTROY) ppgtt.destroyByRoot(this.#root(4));
-      else if (!IGNORED.includes(message)) log.warn(`guest notification ${message} means nothing`);
+      else if (!IGNORED.includes(message)) this.#warnings.warn(`guest notification ${message} means nothing`);
     } catch (cause) {
       if (!(cause instanceof PinionError)) throw cause;
-      log.warn(`guest notification ${message} failed`, cause);
+      this.#warnings.warn(`guest notification ${message} failed`, cause);
     }
   }
 

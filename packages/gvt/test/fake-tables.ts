@@ -36,6 +36,8 @@ export class FakeTables {
   readonly faults = new FaultLog(new RegisterFile());
   /** Pages whose writes are trapped now. */
   readonly watched = new Map<number, GuestWriteHandler>();
+  /** Names of the errors with which trapped writes were refused. */
+  readonly refused: string[] = [];
   failsafe = false;
   ips: boolean;
 
@@ -56,7 +58,14 @@ export class FakeTables {
       failsafe: () => this.failsafe,
       options: options.ppgtt,
     });
-    this.backend.onGuestWrite = (gpa, bytes) => this.ppgtt.guestWrite(gpa, bytes);
+    this.backend.onGuestWrite = (gpa, bytes) => {
+      try {
+        this.ppgtt.guestWrite(gpa, bytes);
+      } catch (cause) {
+        assert.ok(cause instanceof PinionError, String(cause));
+        this.refused.push(cause.name);
+      }
+    };
   }
 
   /** The guest stores bytes; where that is trapped, `Ppgtt` hears of it. */

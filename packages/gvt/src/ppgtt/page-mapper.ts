@@ -1,23 +1,21 @@
 import { asGfn, asPfn, frameAddress, hex, type Log, PinionError } from '@pinion/core';
 import { SIZE_2M, SIZE_4K } from '../dma-cache.js';
+import { FewWarnings } from '../few-warnings.js';
 import type { HypervisorBackend } from '../hypervisor/backend.js';
 import type { MapOwner } from '../hypervisor/owner.js';
 
 /** No page: the entry leads to scratch. */
 export const NO_PAGE = -1;
-/** Refusals that are logged one by one between two resets. */
-const LOGGED = 4;
 
 /** Guest pages for shadow tables: what cannot be had is a scratch page, not an error. */
 export class PageMapper {
   readonly #backend: HypervisorBackend;
-  readonly #log: Log;
-  #refused = 0;
+  readonly #warnings: FewWarnings;
   #mapped = 0;
 
   constructor(backend: HypervisorBackend, log: Log) {
     this.#backend = backend;
-    this.#log = log;
+    this.#warnings = new FewWarnings(log);
   }
 
   /** Pages taken and not given back, large ones as one. */
@@ -69,17 +67,14 @@ export class PageMapper {
   /** @throws `cause` if it is not a refusal. */
   refuse(what: 'page' | 'table', gfn: number, cause: unknown): void {
     if (!(cause instanceof PinionError)) throw cause;
-    this.#refused += 1;
-    if (this.#refused > LOGGED) return;
-    const last = this.#refused === LOGGED ? '; further ones are not logged' : '';
-    this.#log.warn(
-      `PPGTT: guest ${what} ${hex(frameAddress(gfn))} cannot be had, its entry leads to scratch${last}`,
+    this.#warnings.warn(
+      `PPGTT: guest ${what} ${hex(frameAddress(gfn))} cannot be had, its entry leads to scratch`,
       cause,
     );
   }
 
   /** Refusals are logged again. */
   reset(): void {
-    this.#refused = 0;
+    this.#warnings.reset();
   }
 }

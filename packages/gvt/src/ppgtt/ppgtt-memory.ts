@@ -12,7 +12,8 @@ const OFFSET = PAGE_SIZE - 1;
 const FEW = 32;
 /** Pages whose bytes are at hand without a walk. A power of two. */
 const AT_HAND = 256;
-const NO_PAGE = -1;
+/** Equal to no page at all. */
+const NO_PAGE = Number.NaN;
 
 /** Bytes of the address space of a table with so many levels. */
 const SPACE = { 3: 2 ** 32, 4: 2 ** 48 } as const;
@@ -63,7 +64,7 @@ export class PpgttMemory implements GraphicsAccess {
   readonly #end: WalkEnd = { table: undefined, index: 0, level: 0 };
   readonly #word = new Uint8Array(4);
   readonly #wordView = new DataView(this.#word.buffer);
-  #generation = NO_PAGE;
+  #generation = -1;
 
   constructor(parts: PpgttMemoryParts) {
     this.#parts = parts;

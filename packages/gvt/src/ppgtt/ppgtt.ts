@@ -1,6 +1,7 @@
 import { asGfn, type FrameRange, type Gfn, type Log, PinionError, rangeHolds, rangesOverlap } from '@pinion/core';
 import { gvtErrors } from '../errors.js';
 import type { FaultLog, Source } from '../faults.js';
+import { FewWarnings } from '../few-warnings.js';
 import type { GraphicsAccess } from '../graphics-access.js';
 import type { HypervisorBackend } from '../hypervisor/backend.js';
 import type { Quirks } from '../quirks.js';
@@ -61,6 +62,7 @@ export interface PpgttStats {
 export class Ppgtt implements MmOwner {
   readonly #parts: PpgttParts;
   readonly #shadower: Shadower;
+  readonly #warnings: FewWarnings;
   readonly #mms = new Map<string, Mm>();
   /** Those with a shadow, pinned longest ago first. */
   readonly #recent = new Set<Mm>();
@@ -70,6 +72,7 @@ export class Ppgtt implements MmOwner {
 
   constructor(parts: PpgttParts) {
     this.#parts = parts;
+    this.#warnings = new FewWarnings(parts.log);
     this.#shadower = new Shadower({
       ...parts,
       maxTables: parts.options?.maxTables ?? MAX_TABLES,
@@ -126,12 +129,14 @@ export class Ppgtt implements MmOwner {
   invalidateAll(): void {
     for (const mm of [...this.#recent]) this.#invalidate(mm);
     this.#shadower.pages.reset();
+    this.#warnings.reset();
   }
 
   /** Every mm ends, whoever still has references. For a reset of the device, and for close. */
   destroyAll(): void {
     for (const mm of [...this.#mms.values()]) this.#destroy(mm);
     this.#shadower.pages.reset();
+    this.#warnings.reset();
   }
 
   /**
@@ -143,6 +148,16 @@ export class Ppgtt implements MmOwner {
   guestWrite(gpa: bigint, bytes: Uint8Array): void {
     const { failsafe, options } = this.#parts;
     onGuestWrite(this.#shadower, { gpa, bytes, failsafe: failsafe(), outOfSync: options?.outOfSync });
+  }
+
+  /** As `guestWrite`; what is refused is the guest's loss and a line in the log, a few times. */
+  hear(gpa: bigint, bytes: Uint8Array): void {
+    try {
+      this.guestWrite(gpa, bytes);
+    } catch (cause) {
+      if (!(cause instanceof PinionError)) throw cause;
+      this.#warnings.warn('PPGTT: a write to a table was refused', cause);
+    }
   }
 
   /**
