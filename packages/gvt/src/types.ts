@@ -58,6 +58,8 @@ export interface VgpuResources {
   /** Inside the aperture (BAR2). */
   readonly low: Slice;
   readonly high: Slice;
+  /** The GPU's fence registers that stand behind its own, from 0 on. */
+  readonly fences: readonly number[];
 }
 
 /** sysfs attributes of a type. */
@@ -127,8 +129,9 @@ export class GpuResources {
     const room = { base: (this.apertureMb + HOST_HIGH_MB) * MB, size: this.#highMb() * MB };
     const high = this.#place(wanted.highMb * MB, 'high', room);
     if (high === undefined) throw short('high graphics memory');
-    if (this.#left().fences < wanted.fences) throw short('fences');
-    const taken = Object.freeze({ id: free, type: wanted, low, high });
+    const fences = this.#freeFences().slice(0, wanted.fences);
+    if (fences.length < wanted.fences) throw short('fences');
+    const taken = Object.freeze({ id: free, type: wanted, low, high, fences: Object.freeze(fences) });
     this.#taken.set(free, taken);
     return taken;
   }
@@ -144,6 +147,13 @@ export class GpuResources {
 
   #highMb(): number {
     return GGTT_MB - this.apertureMb - HOST_HIGH_MB;
+  }
+
+  /** The host has the first ones. */
+  #freeFences(): number[] {
+    const used = new Set([...this.#taken.values()].flatMap(({ fences }) => fences));
+    const all = Array.from({ length: GPU_FENCES - HOST_FENCES }, (_, at) => HOST_FENCES + at);
+    return all.filter((fence) => !used.has(fence));
   }
 
   #left(): { lowMb: number; highMb: number; fences: number } {

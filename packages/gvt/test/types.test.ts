@@ -50,6 +50,17 @@ describe('slices', () => {
     assert.equal((taken[6]?.high.base ?? 0) / MB + 384, 4096);
   });
 
+  test("fences are four each, beside the host's, and come back", () => {
+    const gpu = new GpuResources(1024);
+    const taken = Array.from({ length: 7 }, () => gpu.take('V5_8'));
+    assert.deepEqual(
+      taken.flatMap(({ fences }) => fences),
+      Array.from({ length: 28 }, (_, at) => at + 4),
+    );
+    gpu.give(taken[2] ?? assert.fail());
+    assert.deepEqual(gpu.take('V5_8').fences, [12, 13, 14, 15]);
+  });
+
   test('a gap is used again by what fits into it', () => {
     const gpu = new GpuResources(512);
     const [first, second] = [gpu.take('V5_8'), gpu.take('V5_8')];

@@ -72,7 +72,7 @@ export class DpAux {
       this.#registers.set(control, 0);
       return;
     }
-    const answer = this.#answers(port) ? this.#transfer(this.#read(control)) : undefined;
+    const answer = this.#answers(port) ? this.#transfer(this.#read(control, value)) : undefined;
     if (answer !== undefined) this.#put(control, answer);
     const rest = value & ~(SEND | TIMEOUT | RECEIVE_ERROR | SIZE_MASK);
     const result = answer === undefined ? TIMEOUT : answer.length << SIZE_SHIFT;
@@ -85,11 +85,12 @@ export class DpAux {
     return port === MONITOR_PORT && this.#monitor.connected && this.#monitor.link === 'dp';
   }
 
-  #read(control: number): Message {
+  /** The message in the data registers; `value`, of the control register, has its size. */
+  #read(control: number, value: number): Message {
     const bytes = new Uint8Array(BURST);
     const view = new DataView(bytes.buffer);
     for (let at = 0; at < BURST; at += 4) view.setUint32(at, this.#registers.get(control + 4 + at), false);
-    const size = (this.#registers.get(control) & SIZE_MASK) >>> SIZE_SHIFT;
+    const size = (value & SIZE_MASK) >>> SIZE_SHIFT;
     const first = view.getUint8(0);
     return {
       request: first >>> 4,
