@@ -262,6 +262,7 @@ export class FakeGuest {
   readonly pins: FakePins;
   readonly clock: ManualClock;
   readonly log = new KeptLog();
+  readonly driver: GvtDriver;
   readonly device: GvtDevice;
   /** Interrupts that arrived: [index, vector]. */
   readonly irqs: (readonly [number, number])[] = [];
@@ -271,6 +272,7 @@ export class FakeGuest {
     const { name = 'vgpu', clock = new ManualClock(), driver = createGvtDriver(options) } = options;
     this.clock = clock;
     this.pins = new FakePins(options);
+    this.driver = driver;
     driver.create({
       name,
       type: options.type ?? 'V5_8',
