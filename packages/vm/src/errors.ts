@@ -45,6 +45,15 @@ export const vmErrors = catalogue('VM', {
     'ENODEV',
     (d: { slot: string }) => `PCI function '${d.slot}' is no GVT-g vGPU: PVINFO has no magic number`,
   ],
+  NO_EXECLISTS: [
+    'ENODEV',
+    (d: { slot: string; caps: number }) =>
+      `the vGPU '${d.slot}' announces no per-process tables or no status page (PVINFO capabilities ${hex(d.caps)})`,
+  ],
+  TOO_MANY_QUEUES: [
+    'ENOSPC',
+    (d: { slot: string; most: number }) => `the driver of '${d.slot}' has ${d.most} queues, more it cannot follow`,
+  ],
   GPU_HUNG: [
     'EIO',
     (d: { slot: string; error: number; header: string }) =>

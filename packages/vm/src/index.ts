@@ -19,6 +19,8 @@ export * from './guests/crypto-requests.js';
 export * from './guests/dasd-driver.js';
 export * from './guests/disk-driver.js';
 export * from './guests/eckd-driver.js';
+export * from './guests/gpu-address-space.js';
+export * from './guests/gpu-driver.js';
 export * from './guests/heap.js';
 export * from './guests/ipl.js';
 export * from './guests/vgpu-driver.js';
