@@ -129,6 +129,15 @@ export class EmbeddedVm implements RunningGuest {
     await this.#change(`unplug of ${name}`, () => this.#unplug(this.#find(name), reason));
   }
 
+  /** Resets a plugged device, as a VMM does when its guest reboots or wakes. @throws VM_NO_DEVICE (ENODEV), what core and the driver throw. */
+  async reset(name: string): Promise<void> {
+    await this.#change(`reset of ${name}`, async () => {
+      const { file, device } = this.#find(name);
+      if (file === undefined) throw vmErrors.NO_DEVICE({ device: name });
+      await device.reset();
+    });
+  }
+
   /** Adds memory to the running VM, for the guest and for every container. @throws as `GuestMemory.plug` and the backend; nothing changed then. */
   async plugMemory(region: MemoryRegion): Promise<void> {
     await this.#change(`plug of memory ${region.name}`, async () => {

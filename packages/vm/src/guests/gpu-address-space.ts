@@ -51,10 +51,15 @@ export class GpuAddressSpace {
   allocate(bytes: number): SpaceBuffer {
     const at = this.#heap.allocate(Math.ceil(bytes / PAGE_SIZE) * PAGE_SIZE);
     this.#machine.memory.write(at, new Uint8Array(bytes));
-    return this.map(at, bytes);
+    try {
+      return this.map(at, bytes);
+    } catch (cause) {
+      this.#heap.free(at);
+      throw cause;
+    }
   }
 
-  /** Gives guest memory from `at`, which begins a page, an address. @throws VM_GUEST_MEMORY_FULL (ENOMEM). */
+  /** Gives guest memory from `at`, which begins a page, an address. @throws VM_GUEST_MEMORY_FULL (ENOMEM): a part of its entries may stand then. */
   map(at: bigint, bytes: number): SpaceBuffer {
     const pages = Math.ceil(bytes / PAGE_SIZE);
     const buffer = { at, bytes, address: this.#next };

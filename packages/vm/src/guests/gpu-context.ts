@@ -42,7 +42,12 @@ export class GpuContext {
     this.id = parts.id;
     this.#base = parts.base;
     this.#image = parts.share.allocate(parts.pages * PAGE_SIZE);
-    this.#ring = parts.share.allocate(RING_BYTES);
+    try {
+      this.#ring = parts.share.allocate(RING_BYTES);
+    } catch (cause) {
+      parts.share.release(this.#image);
+      throw cause;
+    }
     this.#writeState(parts.space.root);
   }
 

@@ -117,22 +117,27 @@ export class GpuDriver {
     this.#engine.stop();
   }
 
+  /** A failure leaves nothing behind. */
   #makeQueue(id: number): Queue {
     const { base, contextPages: pages } = BLITTER;
-    const space = new GpuAddressSpace(this.#machine, this.#heap);
-    const context = new GpuContext(this.#machine, { share: this.#share, space, id, base, pages });
-    return new Queue({
-      space,
-      context,
-      machine: this.#machine,
-      engine: this.#engine,
-      released: (queue) => {
-        this.#tellHost(space, G2V.L4_DESTROY);
-        this.#queues.delete(queue);
-        context.release(this.#share);
-        space.destroy();
-      },
-    });
+    const [machine, share] = [this.#machine, this.#share];
+    const space = new GpuAddressSpace(machine, this.#heap);
+    let context: GpuContext | undefined;
+    try {
+      context = new GpuContext(machine, { share, space, id, base, pages });
+      return new Queue({ space, context, machine, engine: this.#engine, released: (queue) => this.#released(queue) });
+    } catch (cause) {
+      context?.release(share);
+      space.destroy();
+      throw cause;
+    }
+  }
+
+  #released(queue: Queue): void {
+    this.#tellHost(queue.space, G2V.L4_DESTROY);
+    this.#queues.delete(queue);
+    queue.context.release(this.#share);
+    queue.space.destroy();
   }
 
   #tellHost(space: GpuAddressSpace, message: number): void {

@@ -33,10 +33,11 @@ const CSB = { AT: 0x40, ENTRIES: 6, POINTER: 0x7c, COMPLETE: 1 << 4 } as const;
 /** The pointer before the first entry. */
 const NO_ENTRY = 5;
 const READ_POINTER_MASK = 0x0700_0000;
-/** Where finished jobs leave their numbers: a dword for each context. */
+/** Where finished jobs leave their numbers: for each context a dword, at a multiple of 8 as the command wants. */
 const SEQNOS = 0x200;
+const SEQNO_STEP = 8;
 /** Contexts that can be at once: the status page has no room for more numbers. */
-export const CONTEXTS_MAX = (PAGE_SIZE - SEQNOS) / 4;
+export const CONTEXTS_MAX = (PAGE_SIZE - SEQNOS) / SEQNO_STEP;
 
 interface Request {
   readonly context: GpuContext;
@@ -243,4 +244,4 @@ export class GpuEngine {
   }
 }
 
-const seqnoPlace = ({ id }: GpuContext): number => SEQNOS + (id - 1) * 4;
+const seqnoPlace = ({ id }: GpuContext): number => SEQNOS + (id - 1) * SEQNO_STEP;

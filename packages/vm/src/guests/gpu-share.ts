@@ -71,7 +71,12 @@ export class GpuShare {
   allocate(bytes: number): GraphicsBuffer {
     const at = this.#heap.allocate(pagesOf(bytes) * PAGE_SIZE);
     this.#machine.memory.write(at, new Uint8Array(bytes));
-    return this.map(at, bytes);
+    try {
+      return this.map(at, bytes);
+    } catch (cause) {
+      this.#heap.free(at);
+      throw cause;
+    }
   }
 
   /** Lets the GPU see guest memory from `at`, which begins a page. @throws VM_GUEST_MEMORY_FULL (ENOMEM) when graphics memory is used up. */

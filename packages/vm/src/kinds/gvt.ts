@@ -4,21 +4,24 @@ import type { MediatedKind, ParentConfig } from '../device-kind.js';
 import { vmErrors } from '../errors.js';
 import { PciFunction } from '../pci-function.js';
 import type { Picture } from '../png.js';
-import { oneOf } from '../schema.js';
+import { byteCount, oneOf } from '../schema.js';
 
 const APERTURES = ['256M', '512M', '1024M', '2048M'] as const;
 
+const MS_PER_SECOND = 1000;
 const BACKENDS = { kvm: kvmBackend, xen: xenBackend } as const;
 
 interface GvtParent extends ParentConfig {
   readonly aperture?: (typeof APERTURES)[number];
   /** How its vGPUs hold guest pages: counted, or noted once and held. Default `kvm`. */
   readonly backend?: keyof typeof BACKENDS;
+  /** Bytes that an engine touches in a second; default: as many as the process can. */
+  readonly bandwidth?: bigint;
 }
 
 const apertureMb = (parent: GvtParent | undefined): number => Number.parseInt(parent?.aperture ?? '512M', 10);
 
-/** vGPUs. A parent may name its `aperture` and `backend`; a device is found by its guest under its name, like a PCI slot. */
+/** vGPUs. A parent may name its `aperture`, `backend` and `bandwidth`; a device is found by its guest under its name, like a PCI slot. */
 export const gvtKind: MediatedKind<GvtParent> = {
   driver: 'gvt',
   deviceApi: 'vfio-pci',
@@ -26,13 +29,21 @@ export const gvtKind: MediatedKind<GvtParent> = {
   types: VGPU_TYPES.map(({ id }) => id),
   parentKeys: {
     required: {},
-    optional: { aperture: oneOf('aperture', APERTURES), backend: oneOf('backend', ['kvm', 'xen'] as const) },
+    optional: {
+      aperture: oneOf('aperture', APERTURES),
+      backend: oneOf('backend', ['kvm', 'xen'] as const),
+      bandwidth: byteCount,
+    },
   },
   deviceKeys: { required: {}, optional: {} },
   maxParents: 1,
   offers: (parent) => new GpuResources(apertureMb(parent)).types.map(({ id }) => id),
   createDriver: ([parent]) =>
-    createGvtDriver({ apertureMb: apertureMb(parent), hypervisor: BACKENDS[parent?.backend ?? 'kvm'] }),
+    createGvtDriver({
+      apertureMb: apertureMb(parent),
+      hypervisor: BACKENDS[parent?.backend ?? 'kvm'],
+      ...(parent?.bandwidth === undefined ? {} : { engineBytesPerMs: Number(parent.bandwidth) / MS_PER_SECOND }),
+    }),
   configure(_config, ops, machine) {
     if (ops instanceof GvtDevice) ops.backend.setWriteTraps?.(machine.memory.writeWatches);
   },
