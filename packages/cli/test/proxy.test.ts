@@ -40,7 +40,8 @@ async function withProxy(
   assert.equal((await server.stop()).code, 0);
 }
 
-describe('pinion proxy', () => {
+// Most of the time of a test is the start of its processes.
+describe('pinion proxy', { concurrency: 4 }, () => {
   test('passes messages and descriptors on and records them, for one client after the other', async () => {
     await withProxy(['--record', 'trace.jsonl'], async (path, proxy, folder) => {
       for (let round = 1; round <= 2; round += 1) {

@@ -52,7 +52,8 @@ async function colourOf(client: Client): Promise<string> {
   return new TextDecoder().decode(bytes).trim();
 }
 
-describe('pinion serve', () => {
+// Most of the time of a test is the start of its processes.
+describe('pinion serve', { concurrency: 4 }, () => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     test(`serves until ${signal}, and leaves neither socket nor anything else`, async () => {
       using folder = new Folder();

@@ -42,6 +42,7 @@ export * from './qemu/qtest.js';
 export * from './read-description.js';
 export * from './registry.js';
 export * from './schema.js';
+export * from './served-devices.js';
 export * from './task.js';
 export * from './vm-container.js';
 export { type OnGuestWrite, WriteWatches } from './write-watches.js';

@@ -128,8 +128,10 @@ async function optionsOf(flags: ServeFlags, around: Surroundings): Promise<Servi
     devices,
     plugins: await Promise.all(modulesOf(flags, config, folder).map((module) => loadPlugin(module))),
     type1: type1Of(flags, config),
-    iommuType: IOMMU_TYPES[flags.iommu],
-    ...(memlock === undefined ? {} : { lockLimit: Number(memlock >> BigInt(PAGE_SHIFT)) }),
+    vm: {
+      iommuType: IOMMU_TYPES[flags.iommu],
+      ...(memlock === undefined ? {} : { lockLimit: Number(memlock >> BigInt(PAGE_SHIFT)) }),
+    },
     readsNeverFail: flags.dialect === 'cloud-hypervisor',
     once: flags.once ?? false,
   };

@@ -1,16 +1,8 @@
 import { type FrameRange, formatRange, frameAddress, type Mediator } from '@pinion/core';
 import type { ListenOn } from '@pinion/vfio-user';
+import type { Leftovers, ServedDevicesOptions } from '@pinion/vm';
 import type { Output } from '../output.js';
 import type { PlannedDevice } from './plan.js';
-
-/** What is left when everything was closed. */
-export interface Leftovers {
-  readonly mappings: number;
-  readonly pins: number;
-  readonly lockedPages: number;
-  /** Labels of descriptors, memory mappings and watches that are still open. */
-  readonly open: readonly string[];
-}
 
 export const nothingLeft = ({ mappings, pins, lockedPages, open }: Leftovers): boolean =>
   mappings === 0 && pins === 0 && lockedPages === 0 && open.length === 0;
@@ -29,6 +21,14 @@ export function sayListening(output: Output, { name, vm, uuid, request, on }: Pl
     `${name}: listening on ${placeOf(on)}${how}`,
   );
 }
+
+/** Tells of the clients that come and go. */
+export const clientEvents = (output: Output): Pick<ServedDevicesOptions, 'connected' | 'disconnected'> => ({
+  connected: (device, client) =>
+    output.event({ event: 'connected', device, client }, `${device}: client ${client} connected`),
+  disconnected: (device, client) =>
+    output.event({ event: 'disconnected', device, client }, `${device}: client ${client} is gone`),
+});
 
 export function sayStopped(output: Output, left: Leftovers): void {
   const { mappings, pins, lockedPages, open } = left;

@@ -1,7 +1,8 @@
 import { createMediator, type Mediator, Teardown, type VendorDriver } from '@pinion/core';
 import type { Sys } from '@pinion/sys';
 import { type Type1Options, type1 } from '@pinion/type1';
-import { ClientPages, ServerListener, type ServerOptions, servedDevice, VmSpace } from '@pinion/vfio-user';
+import { ClientPages } from '@pinion/vfio-user';
+import { type Leftovers, ServedDevices, type ServedDevicesOptions } from '@pinion/vm';
 import { cliErrors } from '../errors.js';
 import type { Output } from '../output.js';
 import { clearSocketPath, ownSocketPath } from '../socket-path.js';
@@ -9,22 +10,13 @@ import type { Surroundings } from '../surroundings.js';
 import { DeviceDrivers } from './device-drivers.js';
 import type { PlannedDevice } from './plan.js';
 import type { PluginSource } from './plugin-module.js';
-import { followFacts, type Leftovers, sayListening } from './serve-event.js';
-import { ToldServer } from './told-server.js';
+import { clientEvents, followFacts, sayListening } from './serve-event.js';
 
 /** What is to be served, and how. */
-export interface ServingOptions {
+export interface ServingOptions extends Pick<ServedDevicesOptions, 'vm' | 'readsNeverFail' | 'once'> {
   readonly devices: readonly PlannedDevice[];
   readonly plugins: readonly PluginSource[];
   readonly type1?: Type1Options;
-  /** Argument of SET_IOMMU; default TYPE1v2. */
-  readonly iommuType?: number;
-  /** RLIMIT_MEMLOCK of every VM in pages; absent: unlimited. */
-  readonly lockLimit?: number;
-  /** Cloud Hypervisor hangs at error replies to reads: give it none. */
-  readonly readsNeverFail?: boolean;
-  /** Take one client per device, and end when the last one is gone. */
-  readonly once?: boolean;
 }
 
 /** What serving needs of its process. */
@@ -34,38 +26,30 @@ export interface ServingParts {
   readonly around: Pick<Surroundings, 'clock'>;
 }
 
-/** Devices that are served: one mediator, one container per VM, one socket per device. */
+/** The devices of a plan, served: plugins, a mediator, and `ServedDevices`. */
 export class Serving {
-  readonly #options: ServingOptions;
-  readonly #parts: ServingParts;
-  readonly #pages = new ClientPages();
-  readonly #spaces = new Map<string, VmSpace>();
-  readonly #servers = new Map<string, ToldServer>();
-  readonly #names: ReadonlyMap<string, string>;
-  readonly #ends: Promise<void>[] = [];
-  readonly #teardown = new Teardown();
+  readonly #served: ServedDevices;
+  readonly #teardown: Teardown;
 
-  private constructor(options: ServingOptions, parts: ServingParts) {
-    this.#options = options;
-    this.#parts = parts;
-    this.#names = new Map(options.devices.map(({ uuid, name }) => [uuid, name]));
+  private constructor(served: ServedDevices, teardown: Teardown) {
+    this.#served = served;
+    this.#teardown = teardown;
   }
 
-  /** Starts all devices, then opens all sockets: a client that comes finds every device of its VM. A failure leaves nothing behind. */
+  /** Starts all devices, then opens all sockets. A failure leaves nothing behind. */
   static async start(options: ServingOptions, parts: ServingParts): Promise<Serving> {
-    const serving = new Serving(options, parts);
+    const teardown = new Teardown();
     try {
-      await serving.#start();
+      return new Serving(await start(options, parts, teardown), teardown);
     } catch (cause) {
-      await serving.stop();
+      await teardown.run();
       throw cause;
     }
-    return serving;
   }
 
   /** Settles when no client can come any more: all sockets were connections that were handed over, or `once`. */
   get done(): Promise<unknown> {
-    return Promise.all(this.#ends);
+    return this.#served.done;
   }
 
   /** Ends connections, then VMs, then devices, and removes the sockets. @throws as `Teardown.run`, after all was tried. */
@@ -75,76 +59,58 @@ export class Serving {
 
   /** What there is now; after `stop`, what is left. */
   get leftovers(): Leftovers {
-    const spaces = [...this.#spaces.values()];
-    return {
-      mappings: this.#pages.pieces,
-      pins: this.#pages.references,
-      lockedPages: spaces.reduce((sum, { task }) => sum + task.mm.lockedPages, 0),
-      open: this.#parts.sys.ledger.labels(),
-    };
+    return this.#served.leftovers;
   }
+}
 
-  async #start(): Promise<void> {
-    const { output, around } = this.#parts;
-    const plugins = [type1(this.#options.type1)];
-    const mediator = await createMediator({ memory: this.#pages, plugins, log: output, clock: around.clock });
-    this.#teardown.defer(() => mediator.close());
-    followFacts(output, mediator, (uuid) => this.#names.get(uuid) ?? uuid);
-    mediator.bus.on('device:requested', ({ device }) => void this.#servers.get(device)?.request());
-    const drivers = await DeviceDrivers.create(mediator, this.#options.plugins);
-    for (const planned of this.#options.devices) await this.#open(mediator, planned, await drivers.driverOf(planned));
-    for (const planned of this.#options.devices) this.#listen(planned);
-  }
+async function start(options: ServingOptions, parts: ServingParts, teardown: Teardown): Promise<ServedDevices> {
+  const { output, around, sys } = parts;
+  const pages = new ClientPages();
+  const mediator = await createMediator({
+    memory: pages,
+    plugins: [type1(options.type1)],
+    log: output,
+    clock: around.clock,
+  });
+  teardown.defer(() => mediator.close());
+  const names = new Map(options.devices.map(({ uuid, name }) => [uuid, name]));
+  followFacts(output, mediator, (uuid) => names.get(uuid) ?? uuid);
+  const served = new ServedDevices({
+    ...options,
+    ...clientEvents(output),
+    sys,
+    mediator,
+    pages,
+    log: output,
+    clock: around.clock,
+  });
+  teardown.defer(() => served.close());
+  const drivers = await DeviceDrivers.create(mediator, options.plugins);
+  for (const planned of options.devices) await addDevice(planned, { mediator, served, drivers });
+  for (const planned of options.devices) listen(planned, { served, parts, teardown });
+  return served;
+}
 
-  /** Makes a device, puts it into its VM's container and opens it. */
-  async #open(mediator: Mediator, planned: PlannedDevice, driver: VendorDriver): Promise<void> {
-    const { uuid, name } = planned;
-    const parent = mediator.registerParent(name, driver.name);
-    const mdev = await parent.create(typeOf(planned, driver), uuid);
-    const space = this.#spaceOf(mediator, planned.vm);
-    const seat = await space.attach(mdev.group, uuid);
-    const device = { ...servedDevice(seat, { pci: driver.deviceApi === 'vfio-pci' }), name };
-    this.#servers.set(
-      uuid,
-      new ToldServer(this.#parts.output, this.#serverOptions({ device, space, reopen: () => seat.reopen() })),
-    );
-  }
+async function addDevice(
+  planned: PlannedDevice,
+  { mediator, served, drivers }: { mediator: Mediator; served: ServedDevices; drivers: DeviceDrivers },
+): Promise<void> {
+  const { name, uuid, vm } = planned;
+  const driver = await drivers.driverOf(planned);
+  const mdev = await mediator.registerParent(name, driver.name).create(typeOf(planned, driver), uuid);
+  await served.add({ name, vm, mdev });
+}
 
-  #spaceOf(mediator: Mediator, name: string): VmSpace {
-    const there = this.#spaces.get(name);
-    if (there !== undefined) return there;
-    const { lockLimit, iommuType } = this.#options;
-    const space = new VmSpace({
-      mediator,
-      pages: this.#pages,
-      name,
-      ...(lockLimit === undefined ? {} : { lockLimit }),
-      ...(iommuType === undefined ? {} : { iommuType }),
-    });
-    this.#spaces.set(name, space);
-    this.#teardown.defer(() => space.close());
-    return space;
-  }
-
-  #serverOptions(about: Pick<ServerOptions, 'device' | 'reopen'> & { space: VmSpace }): ServerOptions {
-    const { sys, output, around } = this.#parts;
-    const readsNeverFail = this.#options.readsNeverFail ?? false;
-    return { ...about, space: about.space.dma, sys, clock: around.clock, log: output, readsNeverFail };
-  }
-
-  #listen(planned: PlannedDevice): void {
-    const { sys, output } = this.#parts;
-    const { on, uuid } = planned;
-    const server = this.#servers.get(uuid);
-    if (server === undefined) return;
-    if ('path' in on) clearSocketPath(sys, on.path);
-    const listener = new ServerListener({ sys, server, on, log: output });
-    if ('path' in on) this.#teardown.defer(ownSocketPath(on.path));
-    this.#teardown.defer(() => listener.close());
-    this.#ends.push(listener.done);
-    if (this.#options.once === true) void server.firstGone.then(() => listener.close());
-    sayListening(output, planned);
-  }
+/** The socket's file is removed when its listener is closed, whatever became of the others. */
+function listen(
+  planned: PlannedDevice,
+  { served, parts, teardown }: { served: ServedDevices; parts: ServingParts; teardown: Teardown },
+): void {
+  const { on, name } = planned;
+  if ('path' in on) clearSocketPath(parts.sys, on.path);
+  served.listen(name, on);
+  if ('path' in on) teardown.defer(ownSocketPath(on.path));
+  sayListening(parts.output, planned);
 }
 
 /** @throws CLI_BAD_PLAN (EINVAL) when the driver has several types and none was chosen. */
