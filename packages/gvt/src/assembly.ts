@@ -9,6 +9,7 @@ import type { HostGpu } from './engine/host-gpu.js';
 import { Submission } from './engine/submission.js';
 import { Failsafe } from './failsafe.js';
 import { FaultLog } from './faults.js';
+import { defineFences } from './fences.js';
 import { Ggtt } from './ggtt.js';
 import { GraphicsMemory } from './graphics-memory.js';
 import type { BackendFactory, HypervisorBackend } from './hypervisor/backend.js';
@@ -89,6 +90,7 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const ggtt = new Ggtt(resources, backend, log);
   const ppgtt = makePpgtt(parts, { backend, registers, faults, failsafe });
   const pvinfo = new Pvinfo({ registers, ppgtt, failsafe, log, resources });
+  defineFences({ registers, pvinfo, failsafe, count: resources.type.fences });
   const interrupts = new Interrupts(registers, () => sendMsi(parts, config, backend));
   const needs = { life, registers, interrupts, ggtt, ppgtt, faults, failsafe, pvinfo };
   const submission = makeSubmission(parts, needs);

@@ -62,6 +62,15 @@ export const gvtErrors = catalogue('GVT', {
     (d: { offset: number; length: number }) =>
       `a GGTT entry is accessed by 4 or 8 aligned bytes, not ${d.length} at ${hex(d.offset)}`,
   ],
+  MMIO_ACCESS: [
+    'EINVAL',
+    (d: { offset: number; length: number }) =>
+      `registers are accessed by 1, 2, 4 or 8 aligned bytes, not ${d.length} at ${hex(d.offset)}`,
+  ],
+  FENCE: [
+    'EINVAL',
+    (d: { fence: number; count: number }) => `fence ${d.fence} is not this vGPU's, which has ${d.count}; see PVINFO`,
+  ],
   CONFIG_ACCESS: [
     'EINVAL',
     (d: { offset: number; length: number }) =>
