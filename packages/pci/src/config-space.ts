@@ -1,4 +1,4 @@
-import { CONFIG_SIZE, EXPRESS_CONFIG_SIZE } from './registers.js';
+import { CONFIG, CONFIG_SIZE, EXPRESS_CONFIG_SIZE } from './registers.js';
 
 /** A run of configuration bytes: what they are after reset, which bits software may write, which a written one clears. */
 export interface ConfigField {
@@ -6,6 +6,9 @@ export interface ConfigField {
   readonly writable?: Uint8Array;
   readonly clearable?: Uint8Array;
 }
+
+/** Bytes before the capabilities. */
+const HEADER_SIZE = 0x40;
 
 interface Watcher {
   readonly first: number;
@@ -89,9 +92,36 @@ export class ConfigSpace {
     for (const { first, end, action } of this.#watchers) if (first < offset + length && offset < end) action();
   }
 
+  /** A copy of all bytes. */
+  save(): Uint8Array {
+    return this.#bytes.slice();
+  }
+
+  /** Why bytes cannot be a saved copy of this space, or of one like it: another size, or another function. */
+  problemWith(saved: Uint8Array): string | undefined {
+    if (saved.length !== this.size) return `${saved.length} bytes of configuration space, not ${this.size}`;
+    const differs = saved.findIndex((byte, n) => ((byte ^ (this.#initial[n] ?? 0)) & this.#fixed(n)) !== 0);
+    return differs < 0 ? undefined : `configuration byte ${differs} is that of another function`;
+  }
+
+  /** Takes over what software may have changed in a saved copy, and nothing else. Every watcher is called. */
+  load(saved: Uint8Array): void {
+    for (let n = 0; n < this.size; n += 1) {
+      const software = (this.#writable[n] ?? 0) | (this.#clearable[n] ?? 0);
+      this.#bytes[n] = ((this.#bytes[n] ?? 0) & ~software) | ((saved[n] ?? 0) & software);
+    }
+    for (const { action } of this.#watchers) action();
+  }
+
   /** Every byte as it was declared. No watcher is called. */
   reset(): void {
     this.#bytes.set(this.#initial);
+  }
+
+  /** Bits of the header that nobody ever changes: not software, nor the device, which speaks through the status register. */
+  #fixed(at: number): number {
+    if (at === CONFIG.STATUS || at === CONFIG.STATUS + 1 || at >= HEADER_SIZE) return 0;
+    return ~((this.#writable[at] ?? 0) | (this.#clearable[at] ?? 0)) & 0xff;
   }
 
   #writeByte(at: number, value: number): void {

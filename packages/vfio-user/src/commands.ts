@@ -49,6 +49,9 @@ export const FEATURE_ID = {
   DMA_LOGGING_STOP: 7,
   DMA_LOGGING_REPORT: 8,
 } as const;
+const FEATURES = new Map<number, string>(Object.entries(FEATURE_ID).map(([name, number]) => [number, name]));
+/** A feature for people. */
+export const featureName = (feature: number): string => FEATURES.get(feature) ?? 'one that is not known here';
 /** Regions of a PCI device. */
 export const PCI_REGION = { BAR0: 0, ROM: 6, CONFIG: 7, VGA: 8, COUNT: 9 } as const;
 /** Interrupt indices of a PCI device. */

@@ -1,30 +1,17 @@
-import { ADDRESS_SPACE_SIZE, type Clock, type Container, PAGE_SHIFT, type Prot, pageOffset } from '@pinion/core';
+import { ADDRESS_SPACE_SIZE, type Clock, type Container, PAGE_SHIFT, pageOffset, UNMAP_FLAG } from '@pinion/core';
 import { type Fd, openMemory } from '@pinion/sys';
 import { type ClientTask, vaddrOf } from './client-memory.js';
 import type { Piece } from './client-pages.js';
+import { bitmapOf, bitmapSize, checkPageSize, DirtyLog } from './dirty-log.js';
+import type { DmaEntry, Owner } from './dma-entry.js';
 import { vfioUserErrors } from './errors.js';
-import type { DmaMap } from './structs.js';
+import type { Bitmap, DmaMap } from './structs.js';
 
 /** The most bytes one mapping may have: an offset inside it must be an exact number. */
 const MAX_SIZE = 1n << 47n;
 
 /** Milliseconds that a map waits for other connections to let go of its range: far below the 5000 that QEMU waits for a reply. */
 const PATIENCE = 1000;
-
-/** Who mapped: a connection. */
-export type Owner = object;
-
-/** One mapping of a VM. Several connections of the VM may have asked for it; it goes with the last of them. */
-export interface DmaEntry {
-  readonly address: bigint;
-  readonly size: bigint;
-  readonly prot: Prot;
-  readonly offset: bigint;
-  /** What tells its file from others; undefined without a file. */
-  readonly file: string | undefined;
-  readonly piece: Piece;
-  readonly owners: Set<Owner>;
-}
 
 /**
  * The DMA mappings of one VM, in one container: what DMA_MAP and DMA_UNMAP mean. The container's backend decides about
@@ -37,6 +24,8 @@ export interface DmaEntry {
 export class DmaSpace {
   readonly container: Container;
   readonly task: ClientTask;
+  /** Which pages devices wrote. */
+  readonly dirty: DirtyLog;
   readonly #entries = new Map<bigint, DmaEntry>();
   /** Unmaps that wait for devices: nothing else is decided about their ranges until they are through. */
   readonly #leaving = new Set<DmaEntry>();
@@ -50,6 +39,7 @@ export class DmaSpace {
   constructor(container: Container, task: ClientTask) {
     this.container = container;
     this.task = task;
+    this.dirty = new DirtyLog(container, () => this.#entries.values());
   }
 
   get entries(): readonly DmaEntry[] {
@@ -130,11 +120,26 @@ export class DmaSpace {
    * @throws VFIOUSER_NOT_MAPPED (ENOENT) unless it is exactly a mapping of this owner; what devices and the backend throw: the mapping stays.
    */
   async unmap(owner: Owner, address: bigint, size: bigint): Promise<void> {
-    const entry = this.#entries.get(address);
-    if (entry === undefined || entry.size !== size || !entry.owners.has(owner)) {
-      throw vfioUserErrors.NOT_MAPPED({ address, size });
-    }
-    await this.#release(entry, owner);
+    await this.#release(this.#owned(owner, address, size), owner);
+  }
+
+  /**
+   * The same, and which of its pages were written since the last report.
+   * @returns `bitmap.size` bytes. @throws as `unmap`, and VFIOUSER_BAD_FEATURE (EINVAL): no log, or the bitmap is too small; nothing has happened then.
+   */
+  async unmapDirty(
+    owner: Owner,
+    { address, size }: { readonly address: bigint; readonly size: bigint },
+    bitmap: Bitmap,
+  ): Promise<Uint8Array> {
+    const entry = this.#owned(owner, address, size);
+    const bad = (problem: string): unknown => vfioUserErrors.BAD_FEATURE({ what: 'a bitmap of dirty pages', problem });
+    checkPageSize(bitmap.pgsize);
+    if (!this.dirty.logs(owner)) throw bad('the log is not on');
+    if (bitmap.size < bitmapSize((size + bitmap.pgsize - 1n) / bitmap.pgsize)) throw bad('it has too few bits');
+    const bits = new Uint8Array(Number(bitmap.size));
+    await this.#release(entry, owner, () => bits.set(this.dirty.last(owner, entry, bitmap.pgsize)));
+    return bits;
   }
 
   /** Every mapping of an owner goes, in ascending order. @throws the first failure, after all were tried. */
@@ -172,21 +177,34 @@ export class DmaSpace {
     return this.#sorted;
   }
 
-  async #release(entry: DmaEntry, owner: Owner): Promise<void> {
-    entry.owners.delete(owner);
-    if (entry.owners.size > 0) {
+  #owned(owner: Owner, address: bigint, size: bigint): DmaEntry {
+    const entry = this.#entries.get(address);
+    if (entry?.size === size && entry.owners.has(owner)) return entry;
+    throw vfioUserErrors.NOT_MAPPED({ address, size });
+  }
+
+  /** `report` is called when no device has a page of it any more, before what is known of it is forgotten. */
+  async #release(entry: DmaEntry, owner: Owner, report?: () => void): Promise<void> {
+    if (entry.owners.size > 1) {
+      if (report !== undefined) this.dirty.refresh(entry);
+      report?.();
+      this.dirty.forget(entry, owner);
+      entry.owners.delete(owner);
       this.#hold(owner, -1);
       return;
     }
+    entry.owners.delete(owner);
     this.#leaving.add(entry);
     try {
-      await this.container.unmapDma({ iova: entry.address, size: entry.size }, this.task);
+      await this.#unmap(entry);
     } catch (cause) {
       entry.owners.add(owner);
       throw cause;
     } finally {
       this.#leaving.delete(entry);
     }
+    report?.();
+    this.dirty.forget(entry);
     this.#entries.delete(entry.address);
     this.#hold(owner, -1);
     this.#sorted = undefined;
@@ -196,6 +214,17 @@ export class DmaSpace {
 
   #look(): void {
     for (const look of [...this.#waiting]) look();
+  }
+
+  /** Out of the container; what was written until then is kept for who wants to know. */
+  #unmap(entry: DmaEntry): Promise<unknown> {
+    const { address: iova, size } = entry;
+    if (!this.dirty.active) return this.container.unmapDma({ iova, size }, this.task);
+    const bitmap = bitmapOf(entry);
+    const flags = UNMAP_FLAG.GET_DIRTY_BITMAP;
+    return this.container
+      .unmap({ flags, iova, size, bitmap }, this.task)
+      .then(() => this.dirty.keep(entry, bitmap.data));
   }
 
   #open({ address, size, offset, flags }: DmaMap, fd: Fd | undefined): Piece {

@@ -1,5 +1,5 @@
 import { catalogue, ERRNO, type Errno, hex, PinionError } from '@pinion/core';
-import { commandName } from './commands.js';
+import { commandName, featureName } from './commands.js';
 
 /** What this package refuses, and why. The README's table is tested against this one. */
 export const vfioUserErrors = catalogue('VFIOUSER', {
@@ -38,6 +38,11 @@ export const vfioUserErrors = catalogue('VFIOUSER', {
   ],
   UNKNOWN_COMMAND: ['EINVAL', (d: { command: number }) => `${commandName(d.command)} is not one that is served here`],
   NOT_SUPPORTED: ['EINVAL', (d: { what: string }) => `${d.what} is not supported by this device`],
+  NO_FEATURE: [
+    'ENOTTY',
+    (d: { feature: number }) => `the device does not have feature ${d.feature} (${featureName(d.feature)})`,
+  ],
+  BAD_FEATURE: ['EINVAL', (d: { what: string; problem: string }) => `${d.what}: ${d.problem}`],
   TOO_LARGE: [
     'E2BIG',
     (d: { command: number; count: number | bigint; max: number }) =>

@@ -2,8 +2,9 @@ import { PROT_READ, PROT_WRITE } from '@pinion/core';
 import type { Calls } from './calls.js';
 import { COMMAND } from './commands.js';
 import { discard } from './discard.js';
+import type { DmaEntry, Owner } from './dma-entry.js';
 import { decodeDmaAccess, encodeDmaAccess } from './dma-messages.js';
-import type { DmaEntry, DmaSpace, Owner } from './dma-space.js';
+import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import type { Message } from './message.js';
 import type { RequestScope } from './request-scope.js';
@@ -75,7 +76,10 @@ export class GuestDma implements GuestMemory {
       }
       const part = bytes.subarray(done, done + this.#room(entry, at));
       if (entry.piece.memory !== undefined) this.#space.container.dmaRw(at, part, prot === PROT_WRITE);
-      else await message(at, part);
+      else {
+        await message(at, part);
+        if (prot === PROT_WRITE) this.#space.dirty.wrote(entry, at, part.length);
+      }
       done += part.length;
     }
   }

@@ -1,10 +1,9 @@
-import { type Clock, PinionError } from '@pinion/core';
-import { type Fd, SysError } from '@pinion/sys';
-import { COMMAND, DEVICE_FLAG, DMA_UNMAP_FLAG, PCI_REGION, REGION_FLAG } from './commands.js';
-import { decodeDmaMap, decodeDmaUnmap } from './dma-messages.js';
-import type { DmaSpace, Owner } from './dma-space.js';
+import { PinionError } from '@pinion/core';
+import { SysError } from '@pinion/sys';
+import { COMMAND, DEVICE_FLAG, DMA_UNMAP_FLAG, REGION_FLAG } from './commands.js';
+import { decodeDmaMap, decodeDmaUnmap, encodeDmaUnmap } from './dma-messages.js';
 import { vfioUserErrors } from './errors.js';
-import type { GuestDma } from './guest-dma.js';
+import { deviceFeature, readMigration, writeMigration } from './feature-handlers.js';
 import {
   decodeDeviceInfo,
   decodeIoFdsRequest,
@@ -17,50 +16,11 @@ import {
   type RegionDescription,
 } from './info-messages.js';
 import { decodeSetIrqs } from './irq-messages.js';
-import type { IrqTable } from './irq-table.js';
 import type { Message } from './message.js';
 import { decodeRegionAccess, decodeWriteMulti, encodeWriteMultiReply, type SmallWrite } from './region-messages.js';
-import type { ServedDevice, ServedRegion } from './served-device.js';
+import type { Handler, Regions, Reply, Served } from './served.js';
+import type { ServedRegion } from './served-device.js';
 import { DMA_UNMAP, REGION_ACCESS, type RegionAccess } from './structs.js';
-
-/** What goes back: the payload of the reply, and descriptors that stay with whoever has them. */
-export interface Reply {
-  readonly payload: Uint8Array;
-  /** What follows the payload. */
-  readonly data?: Uint8Array;
-  readonly fds?: readonly Fd[];
-  /** The descriptors were made for the client and are closed here once they are sent. */
-  readonly given?: boolean;
-}
-
-/** What the handlers of one connection work on. */
-export interface Served {
-  readonly device: ServedDevice;
-  readonly regions: Regions;
-  readonly space: DmaSpace;
-  readonly owner: Owner;
-  readonly clock: Clock;
-  readonly irqs: IrqTable;
-  readonly dma: GuestDma;
-  /** Most bytes of data that this server accepts in one message. */
-  readonly maxBytes: number;
-  /** Most descriptors that it accepts with one message. */
-  readonly maxFds: number;
-}
-
-/** The regions of a device by index; `count` of them, also those that it does not name. */
-export interface Regions {
-  readonly count: number;
-  readonly at: readonly (ServedRegion | undefined)[];
-}
-
-export function indexed({ pci, regions }: Pick<ServedDevice, 'pci' | 'regions'>): Regions {
-  const at: (ServedRegion | undefined)[] = [];
-  for (const region of regions) at[region.index] ??= region;
-  return { count: Math.max(pci ? PCI_REGION.COUNT : 0, at.length), at };
-}
-
-export type Handler = (served: Served, message: Message) => Reply | Promise<Reply>;
 
 const NOTHING: Reply = { payload: new Uint8Array(0) };
 
@@ -77,6 +37,9 @@ export const HANDLERS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
   [COMMAND.REGION_WRITE, writeRegion],
   [COMMAND.DEVICE_RESET, reset],
   [COMMAND.REGION_WRITE_MULTI, writeMulti],
+  [COMMAND.DEVICE_FEATURE, deviceFeature],
+  [COMMAND.MIG_DATA_READ, readMigration],
+  [COMMAND.MIG_DATA_WRITE, writeMigration],
 ]);
 
 /** Commands that come with descriptors; with all others they are refused. */
@@ -102,7 +65,10 @@ function mapDma({ space, owner, clock }: Served, { payload, fds }: Message): Rep
 
 async function unmapDma({ space, owner, dma, maxBytes }: Served, { payload }: Message): Promise<Reply> {
   const request = decodeDmaUnmap(payload, maxBytes);
-  if (request.bitmap !== undefined) throw vfioUserErrors.NOT_SUPPORTED({ what: 'a report of dirty pages' });
+  if (request.bitmap !== undefined) {
+    dma.forget(request.address, request.size);
+    return { payload: encodeDmaUnmap(request, await space.unmapDirty(owner, request, request.bitmap)) };
+  }
   if ((request.flags & DMA_UNMAP_FLAG.ALL) !== 0) {
     for (const { address, size } of space.entries) dma.forget(address, size);
     await space.unmapAll(owner);

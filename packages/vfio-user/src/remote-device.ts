@@ -3,6 +3,7 @@ import { EventFd, type Fd, type Sys, type Watch } from '@pinion/sys';
 import type { Client } from './client.js';
 import { IRQ_FLAG, REGION_FLAG } from './commands.js';
 import { discard } from './discard.js';
+import { RemoteMigration } from './remote-migration.js';
 import type { ServedDevice, ServedRegion } from './served-device.js';
 
 /** Counts that a server may claim; QEMU believes no more. */
@@ -26,6 +27,7 @@ export class RemoteDevice implements ServedDevice {
   readonly irqs: readonly IrqInfo[];
   readonly pci: boolean;
   readonly resettable: boolean;
+  readonly migration?: RemoteMigration;
   readonly #client: Client;
   readonly #sys: Sys;
   readonly #files: readonly Fd[];
@@ -39,12 +41,14 @@ export class RemoteDevice implements ServedDevice {
     irqs: readonly IrqInfo[];
     pci: boolean;
     resettable: boolean;
+    migration: RemoteMigration | undefined;
   }) {
     this.name = about.name;
     this.regions = about.regions;
     this.irqs = about.irqs;
     this.pci = about.pci;
     this.resettable = about.resettable;
+    if (about.migration !== undefined) this.migration = about.migration;
     this.#client = about.client;
     this.#sys = about.sys;
     this.#files = about.regions.flatMap(({ mapping }) => (mapping === undefined ? [] : [mapping.fd]));
@@ -65,7 +69,8 @@ export class RemoteDevice implements ServedDevice {
         if (count === 0 || (flags & IRQ_FLAG.EVENTFD) === 0) continue;
         irqs.push({ index, name: `irq${index}`, count: Math.min(count, MAX_VECTORS) });
       }
-      return new RemoteDevice({ client, sys, name, regions, irqs, pci, resettable });
+      const migration = await RemoteMigration.open(client);
+      return new RemoteDevice({ client, sys, name, regions, irqs, pci, resettable, migration });
     } catch (cause) {
       discard(regions.flatMap(({ mapping }) => (mapping === undefined ? [] : [mapping.fd])));
       throw cause;

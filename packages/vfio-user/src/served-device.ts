@@ -1,4 +1,4 @@
-import type { DeviceFile, IrqInfo, IrqSink, RegionInfo } from '@pinion/core';
+import type { DeviceFile, IrqInfo, IrqSink, Migration, MigrationState, RegionInfo } from '@pinion/core';
 import type { Fd } from '@pinion/sys';
 import type { IoFd } from './info-messages.js';
 import type { Area } from './structs.js';
@@ -20,6 +20,17 @@ export interface ServedRegion extends RegionInfo {
   readonly type?: { readonly type: number; readonly subtype: number };
   /** Parts whose writes may go to a descriptor; `fdIndex` points into `fds`. */
   readonly io?: { readonly entries: readonly IoFd[]; readonly fds: readonly Fd[] };
+}
+
+/** How the state of a served device is saved and restored; states are core's MIGRATION_STATE, flags its MIGRATION_FLAG. */
+export interface ServedMigration {
+  readonly flags: number;
+  state(): number | Promise<number>;
+  /** Goes to a state; settles when it is there. */
+  enter(state: MigrationState): void | Promise<void>;
+  /** Fills `into` with the next bytes. @returns how many; 0: the end. */
+  read(into: Uint8Array): number | Promise<number>;
+  write(bytes: Uint8Array): void | Promise<void>;
 }
 
 /** DMA to the memory of a client, by whatever road leads there; see `GuestDma`. */
@@ -45,6 +56,8 @@ export interface ServedDevice {
   reset(): void | Promise<void>;
   /** Who receives interrupts; undefined disconnects. */
   setIrqSink(sink: IrqSink | undefined): void;
+  /** Absent: it cannot be migrated. */
+  readonly migration?: ServedMigration;
   /** Who gives access to the memory of the client that came; undefined when it has gone. */
   setGuestMemory?(memory: GuestMemory | undefined): void;
 }
@@ -76,5 +89,14 @@ export function servedDevice(seat: { readonly file: DeviceFile }, extras: Served
     reset: () => seat.file.reset(),
     setIrqSink: (sink) => ops.setIrqSink?.(sink),
     ...(setGuestMemory === undefined ? {} : { setGuestMemory }),
+    ...(seat.file.migration === undefined ? {} : { migration: servedMigration(seat.file.migration) }),
   };
 }
+
+const servedMigration = (migration: Migration): ServedMigration => ({
+  flags: migration.flags,
+  state: () => migration.state,
+  enter: (state) => migration.enter(state),
+  read: (into) => migration.read(into),
+  write: (bytes) => migration.write(bytes),
+});

@@ -7,12 +7,13 @@ import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import { Framer, MESSAGE_OVERHEAD } from './framer.js';
 import { GuestDma } from './guest-dma.js';
-import { HANDLERS, indexed, type Reply, type Served, TAKES_FDS, wireErrno } from './handlers.js';
+import { HANDLERS, TAKES_FDS, wireErrno } from './handlers.js';
 import { IrqTable } from './irq-table.js';
 import { isReply, type Message, wantsReply } from './message.js';
 import { Outbox } from './outbox.js';
 import { encodeRegionAccess } from './region-messages.js';
 import { RequestScope } from './request-scope.js';
+import { indexed, type Reply, type Served } from './served.js';
 import type { ServedDevice } from './served-device.js';
 import { DMA_UNMAP, REGION_ACCESS } from './structs.js';
 import type { Transport } from './transport.js';
@@ -387,6 +388,7 @@ export class Session {
     this.#device.setIrqSink(undefined);
     this.#device.setGuestMemory?.(undefined);
     this.irqs.close();
+    this.#space.dirty.stop(this);
     try {
       await this.#unmapEverything();
     } catch (failure) {

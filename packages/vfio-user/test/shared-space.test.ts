@@ -1,81 +1,10 @@
 // Several sockets of one VM: one container, one set of mappings, one account.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createMediator, definePlugin, iovaFrame, type Mediator, PROT_RW } from '@pinion/core';
-import { createMemfd, FakeSys, type Fd, UnixSocket } from '@pinion/sys';
-import { FakeClock } from '@pinion/testkit';
-import { type1 } from '@pinion/type1';
-import { Client, ClientPages, Server, type Session, SocketTransport, servedDevice, VmSpace } from '@pinion/vfio-user';
-import { TestDevice } from './world.js';
-
-const UUIDS = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b'] as const;
-
-interface End {
-  readonly client: Client;
-  readonly session: Session;
-  readonly device: TestDevice;
-  readonly server: Server;
-}
-
-interface Rig {
-  readonly sys: FakeSys;
-  readonly clock: FakeClock;
-  readonly mediator: Mediator;
-  readonly pages: ClientPages;
-  readonly vm: VmSpace;
-  readonly ends: readonly End[];
-  readonly ram: Fd;
-}
-
-async function withTwo(body: (rig: Rig, a: End, b: End) => Promise<void>): Promise<void> {
-  const sys = new FakeSys();
-  const clock = new FakeClock();
-  const pages = new ClientPages();
-  const devices: TestDevice[] = [];
-  const plugin = definePlugin({
-    name: 'test-driver',
-    core: '^0.1',
-    register: (scope) =>
-      scope.vendorDriver({
-        name: 'test',
-        deviceApi: 'vfio-pci',
-        types: [{ id: 'only' }],
-        pins: true,
-        create({ pins }) {
-          const device = new TestDevice(pins);
-          devices.push(device);
-          return device;
-        },
-      }),
-  });
-  const mediator = await createMediator({ memory: pages, clock, plugins: [type1(), plugin] });
-  const parent = mediator.registerParent('hardware', 'test');
-  const vm = new VmSpace({ mediator, pages, name: 'vm' });
-  const ends: End[] = [];
-  for (const [n, uuid] of UUIDS.entries()) {
-    const seat = await vm.attach((await parent.create('only', uuid)).group, uuid);
-    const server = new Server({ device: servedDevice(seat), space: vm.dma, clock });
-    const [ours, theirs] = UnixSocket.pair(sys);
-    const session = server.accept(new SocketTransport(theirs));
-    const client = await Client.connect({ transport: new SocketTransport(ours), clock });
-    const device = devices[n];
-    assert.ok(device);
-    ends.push({ client, session, device, server });
-  }
-  const ram = createMemfd(sys, 'ram', 0x10000n);
-  const [a, b] = ends;
-  assert.ok(a && b);
-  await body({ sys, clock, mediator, pages, vm, ends, ram }, a, b);
-  ram.close();
-  for (const { client, server } of ends) {
-    client.close();
-    await server.close();
-  }
-  assert.deepEqual([pages.pieces, pages.references, vm.task.mm.lockedPages], [0, 0, 0]);
-  await vm.close();
-  await mediator.close();
-  assert.deepEqual(sys.ledger.labels(), []);
-}
+import { iovaFrame, PROT_RW } from '@pinion/core';
+import { createMemfd, type Fd } from '@pinion/sys';
+import type { Client } from '@pinion/vfio-user';
+import { withTwo } from './two-devices.js';
 
 type MapRequest = Parameters<Client['mapDma']>[0];
 

@@ -1,7 +1,10 @@
 import type { PinningDeviceContext, PinningDeviceOps } from '@pinion/core';
 import { dwordBar, type Identity, memoryBar, msi, overlaid, PciDevice } from '@pinion/pci';
 import { DmaEngine } from './dma-engine.js';
+import { errors } from './errors.js';
+import { type Card, EduMigration } from './migration.js';
 import { BAR_SIZE, BUFFER, DMA, IDENTIFICATION, INTERRUPT, REGISTER, STATUS } from './registers.js';
+import type { SavedState } from './saved-state.js';
 
 export const IDENTITY: Identity = {
   vendor: 0x1234,
@@ -36,7 +39,7 @@ export function factorial(value: number): number {
 }
 
 /** One edu device. */
-export class EduDevice {
+export class EduDevice implements Card {
   readonly pci: PciDevice;
   readonly dma: DmaEngine;
   readonly #context: PinningDeviceContext;
@@ -47,6 +50,7 @@ export class EduDevice {
   #status = 0;
   #interrupts = 0;
   #command = 0;
+  #paused = false;
   #stopComputing: (() => void) | undefined;
 
   constructor(context: PinningDeviceContext, options: EduOptions) {
@@ -70,7 +74,52 @@ export class EduDevice {
   }
 
   ops(): PinningDeviceOps {
-    return { ...this.pci.ops(), dmaUnmap: (range) => this.dma.dmaUnmap(range) };
+    const migration = new EduMigration(this);
+    return { ...this.pci.ops(), dmaUnmap: (range) => this.dma.dmaUnmap(range), migration };
+  }
+
+  /** A transfer ends now; a factorial goes on after `resume`. */
+  pause(): void {
+    this.dma.finish();
+    this.#stopComputing?.();
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    if ((this.#status & STATUS.COMPUTING) !== 0) this.#goOnComputing();
+  }
+
+  save(): SavedState {
+    const wide = (register: number): bigint => this.#wide.get(register) ?? 0n;
+    return {
+      liveness: this.#liveness,
+      factorial: this.#factorial,
+      status: this.#status,
+      interrupts: this.#interrupts,
+      command: this.#command,
+      source: wide(REGISTER.DMA_SOURCE),
+      destination: wide(REGISTER.DMA_DESTINATION),
+      count: wide(REGISTER.DMA_COUNT),
+      buffer: this.dma.buffer,
+      config: this.pci.config.save(),
+    };
+  }
+
+  load(state: SavedState): void {
+    const problem = this.pci.config.problemWith(state.config);
+    if (problem !== undefined) throw errors.BAD_STATE({ problem });
+    this.#liveness = state.liveness;
+    this.#factorial = state.factorial;
+    this.#status = state.status;
+    this.#interrupts = state.interrupts;
+    this.#command = state.command;
+    this.#wide.set(REGISTER.DMA_SOURCE, state.source);
+    this.#wide.set(REGISTER.DMA_DESTINATION, state.destination);
+    this.#wide.set(REGISTER.DMA_COUNT, state.count);
+    this.dma.buffer.set(state.buffer);
+    this.pci.config.load(state.config);
+    this.pci.setIntx(this.#interrupts !== 0 && this.pci.interrupts.mode === 'intx');
   }
 
   #read(offset: number): number {
@@ -109,6 +158,11 @@ export class EduDevice {
     if ((this.#status & STATUS.COMPUTING) !== 0) return;
     this.#factorial = value;
     this.#status |= STATUS.COMPUTING;
+    if (!this.#paused) this.#goOnComputing();
+  }
+
+  #goOnComputing(): void {
+    const value = this.#factorial;
     this.#stopComputing = this.#context.clock.after(this.#options.computeDelay ?? 0, () => {
       this.#factorial = factorial(value);
       this.#status &= ~STATUS.COMPUTING;
@@ -117,7 +171,7 @@ export class EduDevice {
   }
 
   #transfer(command: number): void {
-    if ((command & DMA.START) === 0 || this.dma.busy) return;
+    if ((command & DMA.START) === 0 || this.dma.busy || this.#paused) return;
     if (!this.pci.busMaster) {
       this.#context.log.warn('edu: transfer refused: the function is no bus master');
       return;
@@ -146,6 +200,7 @@ export class EduDevice {
   }
 
   #reset(): void {
+    this.#paused = false;
     this.#stopComputing?.();
     this.dma.abort();
     this.dma.buffer.fill(0);

@@ -2,6 +2,7 @@ import { defineDriver, definePlugin, type Plugin, type VendorDriver } from '@pin
 import { EduDevice, type EduOptions } from './device.js';
 
 export { type EduOptions, factorial, IDENTITY } from './device.js';
+export { errors as eduErrors } from './errors.js';
 export { BUFFER, DMA, IDENTIFICATION, INTERRUPT, REGISTER, STATUS } from './registers.js';
 
 /** QEMU's teaching device: vendor driver `edu`, type `card`. */
