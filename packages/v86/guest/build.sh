@@ -28,3 +28,4 @@ program() {
 
 program self-test self-test.S
 program devices boot.S machine.c pci.c edu.c gpio.c nvme.c disk.c main.c
+"$CC" --version | head -n 1 >"$out/built-with"

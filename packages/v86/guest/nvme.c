@@ -47,10 +47,10 @@ static unsigned submit(struct queue *queue, const struct command *command, bool 
   volatile struct completion *done = &queue->completions[queue->head];
   unsigned before = *counter;
   ring(queue->number, false, queue->tail);
-  while ((done->status & 1) != queue->phase) {
+  do {
     wait_for(counter, before + 1);
     before = *counter;
-  }
+  } while ((done->status & 1) != queue->phase);
   unsigned status = done->status >> 1;
   queue->head = (queue->head + 1) % ENTRIES;
   if (queue->head == 0) queue->phase ^= 1;

@@ -21,7 +21,7 @@ export class TurnClock implements Clock {
 export const guestFile = (name: string): URL => new URL(`../../guest/${name}`, import.meta.url);
 export const DEVICES_IMAGE = new Uint8Array(readFileSync(guestFile('devices.elf')));
 
-const DESCRIPTION = `
+export const DESCRIPTION = `
 name: pc
 hypervisor: v86
 memory:
