@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { PNG } from 'pngjs';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const execute = promisify(execFile);
@@ -61,6 +62,22 @@ test('dasd copies a dataset that the guest IPLed from, and holds nothing at the 
   const output = await run('dasd');
   assert.match(output, /at the end +0 pages pinned/);
   assert.match(lastLine(output), /^verified +1000 records on the FBA image are those of the ECKD image$/);
+});
+
+test('vgpu: two guests share a GPU by weight, hang, sleep and die, and every page comes back', async () => {
+  const output = await run('vgpu');
+  assert.doesNotMatch(output, /^!/m);
+  assert.match(output, /left runs a batch without end +VM_GPU_HUNG/);
+  assert.match(lastLine(output), /at the end +0 pages of the host are referenced$/);
+  const { width, height, data } = PNG.sync.read(readFileSync(join(root, 'examples', 'vgpu', 'out', 'vgpu.png')));
+  assert.deepEqual([width, height], [1096, 560]);
+  const pixel = (x: number, y: number): string => data.toString('hex', (y * width + x) * 4, (y * width + x) * 4 + 3);
+  const night = '0b0d1e';
+  assert.equal(pixel(24 + 500, 24 + 10), night, 'above the triangle');
+  assert.notEqual(pixel(24 + 2, 24 + 300), night, 'its left edge');
+  assert.notEqual(pixel(24 + 400, 24 + 510), night, 'its last row');
+  assert.notEqual(pixel(560 + 4, 24 + 4), night, 'where the curve begins');
+  assert.equal(pixel(560 + 8, 24 + 8), night, 'between its strokes');
 });
 
 test('dma-lifetimes finds who leaks, and draws it', async () => {
