@@ -1,8 +1,9 @@
-/** The example devices by name, for whoever lets a person choose one. */
+/** Devices by name, for whoever lets a person choose one: the examples, and the vGPU. */
 import type { Plugin } from '@pinion/core';
 import { edu } from '@pinion/example-edu';
 import { gpioIdio16 } from '@pinion/example-gpio-idio-16';
 import { nvme } from '@pinion/example-nvme';
+import { gvt } from '@pinion/gvt';
 
 export { deviceKinds, type KindOptions } from './kinds.js';
 
@@ -16,7 +17,7 @@ export interface DeviceOptions {
   readonly readOnly?: boolean;
 }
 
-/** A device that can be chosen: its plugin, and the vendor driver and type that the plugin registers. */
+/** A device that can be chosen: its plugin, and the vendor driver and (default) type that the plugin registers. */
 export interface DeviceKind {
   readonly driver: string;
   readonly type: string;
@@ -61,6 +62,16 @@ export const devices: ReadonlyMap<string, DeviceKind> = new Map<string, DeviceKi
       description: 'NVMe disk with one namespace',
       takes: ['image', 'size', 'readOnly'],
       plugin: (options) => nvme(nvmeOptions(options)),
+    },
+  ],
+  [
+    'gvt',
+    {
+      driver: 'gvt',
+      type: 'V5_4',
+      description: 'vGPU of an Intel GVT-g style GPU: display, blitter, contexts; types V5_8, V5_4, V5_2',
+      takes: [],
+      plugin: () => gvt(),
     },
   ],
 ]);

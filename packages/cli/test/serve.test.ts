@@ -144,6 +144,23 @@ describe('pinion serve', { concurrency: 4 }, () => {
     await next.stop();
   });
 
+  test('a vGPU of a type: its ids, its OpRegion as a typed region, and a wrong type', async () => {
+    using folder = new Folder();
+    const args = ['serve', '--device', 'gvt', '--socket-path', 's.sock'];
+    using pinion = new Pinion([...args, '--type', 'V5_4', '--json'], { folder: folder.path });
+    await pinion.says('"ready"');
+    const client = await connect(folder.file('s.sock'));
+    assert.equal(await identity(client), '8086:1912');
+    assert.equal((await client.deviceInfo()).regions, 11);
+    const { info } = await client.regionInfo(9);
+    assert.deepEqual([info.size, info.type], [8192n, { type: 0x8000_8086, subtype: 1 }]);
+    client.close();
+    assertClean(await pinion.stop());
+    const refused = await Pinion.run([...args, '--type', 'V9_9'], { folder: folder.path });
+    assert.equal(refused.code, 1);
+    assert.match(refused.err, /^CORE_NO_TYPE \(ENOENT\): .*V9_9; it offers V5_8, V5_4, V5_2/);
+  });
+
   test('--fd with a connection: one client, then the end', async () => {
     using folder = new Folder();
     const [ours, theirs] = UnixSocket.pair(sys);
