@@ -135,6 +135,17 @@ export class DmaCache {
     return before - this.#live;
   }
 
+  /** First frames of the mappings that begin before `range` and that `releaseRange` releases because they reach into it. */
+  reachingInto(range: FrameRange<number>): readonly Gfn[] {
+    const found: Gfn[] = [];
+    if (this.#large === 0 || this.#quirks.has('straddle-missed')) return found;
+    for (let gfn = Math.max(0, range.first - LARGE_PAGES + 1); gfn < range.first; gfn++) {
+      const slot = this.#byGfn.first(gfn);
+      if (slot >= 0 && this.#state[slot] === LARGE) found.push(asGfn(gfn));
+    }
+    return found;
+  }
+
   /** The mappings held, in no order, without changing anything. */
   *list(): Generator<Leftover> {
     for (let slot = 0; slot < this.#top; slot++) {

@@ -1,4 +1,4 @@
-import type { FrameRange } from '@pinion/core';
+import { asIovaFrame, type FrameRange, frameRange } from '@pinion/core';
 import type { Vgpu } from './assembly.js';
 import { gvtErrors } from './errors.js';
 import { yell } from './hypervisor/leftovers.js';
@@ -51,11 +51,17 @@ export function removeVgpu({ parts, life, display }: Vgpu): void {
 
 /**
  * Guest memory goes away: the tables stop leading into the range, then its mappings are released whatever their references, and
- * planes that are shown outside lose their pages in it.
+ * planes that are shown outside lose their pages in it. A mapping that begins before the range goes as a whole, so nothing may lead
+ * to its first page either, by which a small reference knows it.
  */
 export function unmapGuestMemory({ ggtt, ppgtt, backend, display }: Vgpu, range: FrameRange): void {
+  const begun = (backend.reachingInto?.(range) ?? []).map((gfn) => frameRange(asIovaFrame(gfn), 1));
   ggtt.scrub(range);
   ppgtt.scrub(range);
+  for (const page of begun) {
+    ggtt.scrub(page);
+    ppgtt.scrubPages(page);
+  }
   backend.releaseRange(range);
-  display.exports.revoke(range);
+  for (const part of [range, ...begun]) display.exports.revoke(part);
 }

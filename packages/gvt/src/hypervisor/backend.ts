@@ -76,6 +76,11 @@ export interface HypervisorBackend {
    * May come without a handle, more than once, and for ranges never touched. @returns mappings released.
    */
   releaseRange(range: FrameRange): number;
+  /**
+   * First frames of the mappings that begin before `range` and reach into it: `releaseRange` releases them as a whole, so whoever holds one
+   * of these frames by a small reference of the same mapping loses it, too. Absent: there are none, pages are held one by one.
+   */
+  reachingInto?(range: FrameRange): readonly Gfn[];
 
   /** Who hears the vGPU's interrupt; undefined disconnects. */
   setIrqSink(sink: IrqSink | undefined): void;

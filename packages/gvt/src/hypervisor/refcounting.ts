@@ -57,6 +57,10 @@ export abstract class RefcountingBackend extends GuestBackend {
     return this.#cache?.releaseRange(range) ?? 0;
   }
 
+  reachingInto(range: FrameRange): readonly Gfn[] {
+    return this.#cache?.reachingInto(range) ?? [];
+  }
+
   /** @throws PinionError GVT_NOT_OPEN (EINVAL) and those of `DmaCache.map`. */
   dmaMapGuestPage(gfn: Gfn, size: number, owner: MapOwner = NO_OWNER): Pfn {
     if (this.#cache === undefined) throw gvtErrors.NOT_OPEN({ device: this.parts.device });

@@ -166,10 +166,17 @@ export class Ppgtt implements MmOwner {
    */
   scrub(range: FrameRange<number>): void {
     for (const mm of [...this.#recent]) if (mm.tables.some((table) => isIn(range, table))) this.#invalidate(mm);
+    for (const table of this.#shadower.pool.all)
+      if (table.refs > 0 && table.level > 1) this.#detachTables(table, range);
+    this.scrubPages(range);
+  }
+
+  /** As `scrub`, of pages alone: tables that stand in the range stay tables. */
+  scrubPages(range: FrameRange<number>): void {
     for (const table of this.#shadower.pool.all) {
-      if (table.refs === 0) continue;
-      if (table.level > 1) this.#scrubDirectory(table, range);
-      else if (table.lowest <= range.last && table.highest >= range.first) this.#scrubPages(table, range);
+      const reach = table.level === 1 ? 0 : PAGES_2M - 1;
+      if (table.refs > 0 && table.lowest <= range.last && table.highest + reach >= range.first)
+        this.#forgetPages(table, range, reach);
     }
   }
 
@@ -307,19 +314,17 @@ export class Ppgtt implements MmOwner {
     return false;
   }
 
-  #scrubDirectory(table: ShadowTable, range: FrameRange<number>): void {
+  #detachTables(table: ShadowTable, range: FrameRange<number>): void {
     for (let index = 0; index < ENTRIES; index++) {
-      const kind = table.kinds[index];
-      if (kind === KIND.TABLE && isIn(range, table.child(index))) this.#shadower.detach(table, index);
-      if (kind !== KIND.LARGE) continue;
-      const first = table.frames[index] ?? 0;
-      if (rangesOverlap(range, { first, last: first + PAGES_2M - 1 })) this.#shadower.forget(table, index);
+      if (table.kinds[index] === KIND.TABLE && isIn(range, table.child(index))) this.#shadower.detach(table, index);
     }
   }
 
-  #scrubPages(table: ShadowTable, range: FrameRange<number>): void {
+  /** `reach`: pages of an entry less one. */
+  #forgetPages(table: ShadowTable, range: FrameRange<number>, reach: number): void {
     for (let index = 0; index < ENTRIES; index++) {
-      if (table.kinds[index] !== KIND.SCRATCH && rangeHolds(range, table.frames[index] ?? 0))
+      const first = table.frames[index] ?? 0;
+      if (table.pageAt(index) !== undefined && rangesOverlap(range, { first, last: first + reach }))
         this.#shadower.forget(table, index);
     }
   }
