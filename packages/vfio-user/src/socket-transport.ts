@@ -1,4 +1,4 @@
-import { type Fd, FdInbox, MAX_MESSAGE_FDS, type UnixSocket, type Watch, WOULD_BLOCK } from '@pinion/sys';
+import { type Fd, FdInbox, MAX_MESSAGE_FDS, SysError, type UnixSocket, type Watch, WOULD_BLOCK } from '@pinion/sys';
 import { discard } from './discard.js';
 import { vfioUserErrors } from './errors.js';
 import { StreamBuffer } from './stream-buffer.js';
@@ -97,7 +97,21 @@ export class SocketTransport implements Transport {
     discard(this.#unsent.flatMap(({ fds }) => fds));
     this.#unsent = [];
     this.#waiting = 0;
+    this.#drain();
     discard([this.#inbox, this.#socket]);
+  }
+
+  /**
+   * Reads what the peer has sent: a socket that is closed over unread bytes resets the connection instead of ending it, and QEMU 11.1
+   * aborts at that. Nothing comes behind a shutdown, so there is an end to it.
+   */
+  #drain(): void {
+    try {
+      this.#socket.shutdown();
+      while (this.#socket.tryReceive(this.#buffer.room(), this.#inbox) > 0) discard(this.#inbox.take());
+    } catch (cause) {
+      if (!(cause instanceof SysError)) throw cause; // why: the peer has gone already, and there is nobody to spare
+    }
   }
 
   /** One watch says both: a descriptor can be watched once. */
