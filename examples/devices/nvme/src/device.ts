@@ -1,5 +1,5 @@
 import type { PinningDeviceContext, PinningDeviceOps } from '@pinion/core';
-import { dwordBar, express, msix, PciDevice, powerManagement, serialNumber } from '@pinion/pci';
+import { type Capability, dwordBar, express, msi, msix, PciDevice, powerManagement, serialNumber } from '@pinion/pci';
 import { Controller } from './controller.js';
 import { errors } from './errors.js';
 import type { Identification } from './identify.js';
@@ -13,6 +13,11 @@ export interface NvmeOptions {
   /** Default: the first 20 characters of the device's name. */
   readonly serial?: string;
   readonly model?: string;
+  /**
+   * How it interrupts; default `msix`, one vector for each queue. `msi` has one vector in all, `intx` the pin alone. For a disk that is to be
+   * hot-unplugged from QEMU 11.1, which aborts when a vfio-user device with MSI-X goes.
+   */
+  readonly interrupts?: 'msix' | 'msi' | 'intx';
 }
 
 const VENDOR = 0x1234;
@@ -20,6 +25,11 @@ const DEVICE = 0x11f5;
 const MASS_STORAGE_NVME = 0x010802;
 const VECTORS = LIMIT.QUEUES + 1;
 const PLACE = { table: { bar: 0, offset: BAR.MSIX_TABLE }, pba: { bar: 0, offset: BAR.MSIX_PBA } };
+const MESSAGES: Readonly<Record<NonNullable<NvmeOptions['interrupts']>, () => Capability[]>> = {
+  msix: () => [msix({ vectors: VECTORS, ...PLACE })],
+  msi: () => [msi()],
+  intx: () => [],
+};
 
 /** The 16 bytes of a name that is a UUID; of any other name its first 16 characters. */
 function uuidOf(name: string): Uint8Array {
@@ -53,7 +63,9 @@ export function createDisk(
   options: NvmeOptions,
 ): PinningDeviceOps {
   const who = identificationOf(context.name, store, options);
-  const controller = new Controller(context, { who, vectors: VECTORS, pci: () => pci });
+  const { interrupts = 'msix' } = options;
+  const vectors = interrupts === 'msix' ? VECTORS : 1;
+  const controller = new Controller(context, { who, vectors, pci: () => pci });
   const pci = new PciDevice({
     name: context.name,
     log: context.log,
@@ -72,7 +84,7 @@ export function createDisk(
     capabilities: [
       powerManagement(),
       express(),
-      msix({ vectors: VECTORS, ...PLACE }),
+      ...MESSAGES[interrupts](),
       serialNumber(new DataView(who.uuid.buffer).getBigUint64(0)),
     ],
     reset: () => controller.reset(),

@@ -89,6 +89,26 @@ describe('nvme under the steps of the stock driver', () => {
       }));
   }
 
+  for (const [interrupts, signal] of [
+    ['msi', '1:0'],
+    ['intx', '0:0'],
+  ] as const) {
+    test(`a disk with ${interrupts} alone has one vector, for all queues`, () =>
+      withDisk({ size: MIB, interrupts }, ({ linux, irqs, pci }) => {
+        assert.equal(pci.capability(CAPABILITY.MSIX), undefined);
+        const msi = pci.capability(CAPABILITY.MSI);
+        assert.equal(msi !== undefined, interrupts === 'msi');
+        linux.enablePci(0);
+        if (msi !== undefined) pci.setConfig(msi + 2, 1, 2);
+        linux.enableController();
+        const queue = linux.createQueues(1, { vector: 0 });
+        irqs.length = 0;
+        linux.good(linux.read(queue, 0, [linux.pages()]));
+        assert.deepEqual(irqs, [signal]);
+        assert.throws(() => linux.createQueues(2, { vector: 1 }), /4108|INVALID_VECTOR|264/);
+      }));
+  }
+
   test('transfers of every shape: offsets in the first page, one, two and many pages, a chained list', () =>
     withDisk({ size: 4 * MIB }, ({ linux }) => {
       const queue = linux.probe();

@@ -42,7 +42,10 @@ export const vfioUserDevice = (path: string, properties: Readonly<Record<string,
   ...properties,
 });
 
-/** A port for hot-plugging: give a device `bus: id` to plug it in there. Its chassis and slot are `number`, which must be unique. */
+/**
+ * A port for hot-plugging: give a device `bus: id` to plug it in there. Its chassis and slot are `number`, which must be unique.
+ * An `id` must not be `port`: QEMU 11.1 aborts at an id that is also the name of a property.
+ */
 export const pcieRootPort = (id: string, number: number): QemuDevice => ({
   driver: 'pcie-root-port',
   id,
