@@ -92,12 +92,13 @@ function checkOutside(image: string): ReturnType<typeof spawnSync> {
   ]);
 }
 
-/** Starts endless direct I/O of the guest's in the background: it goes on until the disk fails or the guest ends. */
+/** Starts endless direct copying of the guest's in the background, and waits until some of it has come back: it ends with the disk or the guest. */
 export async function startIo(guest: LinuxGuest, disk: string): Promise<void> {
-  const half = TRIP / MIB / 2;
-  const code = `while dd if=${disk} of=${disk} bs=256k count=${half * 4} seek=${half * 4} iflag=direct oflag=direct; do :; done`;
-  await guest.sh(`(${code}; echo ended >/tmp/io-ended) >/tmp/io.log 2>&1 &`);
-  await guest.sh(
-    'for i in $(seq 50); do [ $(cut -d" " -f3 /sys/block/nvme0n1/stat | tr -dc 0-9 | wc -c) -gt 0 ] && exit 0; done; exit 1',
-  );
+  const quarters = TRIP / MIB;
+  const copy = `dd if=${disk} of=${disk} bs=256k count=${quarters} seek=${quarters} iflag=direct oflag=direct`;
+  const done = `$(cut -c1-100 /sys/block/${disk.replace('/dev/', '')}/stat | awk '{ print $5 }')`; // writes completed
+  await guest.sh(`
+    rm -f /tmp/io-ended; before=${done}
+    (while ${copy}; do :; done; echo >/tmp/io-ended) >/dev/null 2>/tmp/io-errors &
+    until [ ${done} -gt $((before + 4)) ]; do usleep 5000; done`);
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
-import { nvme } from '@pinion/example-nvme';
+import { type NvmeOptions, nvme } from '@pinion/example-nvme';
 import type { DeviceSpec } from './device-house.js';
 import { makeImage } from './disk-checks.js';
 
@@ -19,9 +19,9 @@ export function temporaryFolder(t: TestContext): string {
   return folder;
 }
 
-/** A disk with an image of its own. `vm`: see `DeviceSpec`. */
-export function makeDisk(t: TestContext, name: string, vm = 'vm'): Disk {
+/** A disk with an image of its own. */
+export function makeDisk(t: TestContext, name: string, options: NvmeOptions = {}): Disk {
   const image = join(temporaryFolder(t), `${name}.img`);
   makeImage(image);
-  return { spec: { name, plugin: nvme({ image }), driver: 'nvme', type: 'disk', vm }, image };
+  return { spec: { name, plugin: nvme({ ...options, image }), driver: 'nvme', type: 'disk' }, image };
 }
