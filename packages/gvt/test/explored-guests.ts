@@ -1,0 +1,127 @@
+import {
+  BCS,
+  G2V,
+  MODE,
+  miBatchBufferEnd,
+  miBatchBufferStart,
+  miFlushStore,
+  miNoop,
+  miStoreDword,
+  PVINFO,
+  REGION,
+  RING,
+  xyColorBlt,
+  xySrcCopyBlt,
+} from '@pinion/gvt';
+import type { Actor } from '@pinion/testkit';
+import { GOING, type GvtWorld } from './explored-world.js';
+
+const PAGE = 4096;
+const BLITTER = 0x22000;
+export const COLOR = 0x00c0ffee;
+const ROWS = { x1: 0, x2: 1024, y1: 0, y2: 8 };
+
+/** Fills half of a screen, copies it to the other half, and stores a dword into its last page. */
+const picture = (screen: number): readonly number[] => {
+  const surface = { address: screen, pitch: PAGE };
+  return [
+    ...xyColorBlt({ target: surface, rect: ROWS, color: COLOR }),
+    ...xySrcCopyBlt({ source: surface, target: surface, rect: { ...ROWS, y1: 8, y2: 16 }, from: { x: 0, y: 0 } }),
+  ];
+};
+
+/** Graphics pages of the ring's guest: the ring, a status page that stays, and the screen on the pages that go. */
+const STATUS = 1;
+const SCREEN = 2;
+
+function mapScreen(world: GvtWorld): void {
+  for (let page = 0; page < 16; page++) world.entry(SCREEN + page, GOING.first + page);
+}
+
+/** A guest that maps, draws by the blitter's ring, maps again and draws again. */
+export function ringGuest(world: GvtWorld): Actor {
+  const screen = world.base + SCREEN * PAGE;
+  const commands = [
+    ...picture(screen),
+    ...miStoreDword(screen + 15 * PAGE, 0x1111),
+    ...miFlushStore(world.base + STATUS * PAGE, 1),
+    ...miNoop(),
+  ];
+  return {
+    name: 'guest',
+    steps: {
+      'sets up its ring': () => {
+        world.startRing([...commands, ...commands]);
+        world.entry(STATUS, 1);
+      },
+      'maps the screen': () => mapScreen(world),
+      draws: () => world.write(BCS.TAIL, commands.length * 4),
+      'maps it again': () => mapScreen(world),
+      'draws again': () => world.write(BCS.TAIL, commands.length * 8),
+    },
+  };
+}
+
+/** Guest frames, which are graphics pages in the same order: ring, status page, context image, batch, and four levels of table. */
+const FRAME = { RING: 0, STATUS: 1, CONTEXT: 2, BATCH: 4, TABLES: 8 } as const;
+/** Page of the guest's own address space where the batch is; the screen begins at 0. */
+const BATCH_PAGE = 100;
+const BATCH_START_PPGTT = 1 << 8;
+
+function link(world: GvtWorld, level: number, index: number, gfn: number): void {
+  world.poke(FRAME.TABLES + level, index * 8, [(gfn << 12) | 3, 0]);
+}
+
+function linkScreen(world: GvtWorld): void {
+  for (let page = 0; page < 16; page++) link(world, 3, page, GOING.first + page);
+}
+
+function buildContext(world: GvtWorld): void {
+  for (let page = 0; page < FRAME.TABLES; page++) world.entry(page, page);
+  for (const level of [0, 1, 2]) link(world, level, 0, FRAME.TABLES + level + 1);
+  link(world, 3, BATCH_PAGE, FRAME.BATCH);
+  world.poke(FRAME.BATCH, 0, [...picture(0), ...miBatchBufferEnd()]);
+  const [start = 0, ...address] = miBatchBufferStart(BATCH_PAGE * PAGE);
+  const ring = [start | BATCH_START_PPGTT, ...address, ...miFlushStore(world.base + FRAME.STATUS * PAGE, 1), 0];
+  world.poke(FRAME.RING, 0, ring);
+  const state = FRAME.CONTEXT + 1;
+  for (const [index, value] of [
+    [5, 0],
+    [7, ring.length * 4],
+    [9, world.base],
+    [11, 1],
+    [49, 0],
+    [51, FRAME.TABLES * PAGE],
+  ] as const)
+    world.poke(state, index * 4, [value]);
+}
+
+function submit(world: GvtWorld): void {
+  world.poke(FRAME.CONTEXT + 1, 5 * 4, [0]);
+  const descriptor = (world.base + FRAME.CONTEXT * PAGE) | 0x119;
+  for (const value of [0, 0, 1, descriptor]) world.write(BLITTER + RING.ELSP, value);
+}
+
+function notify(world: GvtWorld, message: number): void {
+  world.write(PVINFO.PDP, FRAME.TABLES * PAGE, 0);
+  world.write(PVINFO.G2V_NOTIFY, message);
+}
+
+/** A guest that draws by contexts in its own address space, changes a table while it is in use, and draws again. */
+export const contextGuest = (world: GvtWorld): Actor => ({
+  name: 'guest',
+  steps: {
+    'sets up a context': () => {
+      world.tries((file) => file.readRegion(REGION.BAR0, PVINFO.BASE, new Uint8Array(8)));
+      buildContext(world);
+      linkScreen(world);
+      world.write(BLITTER + RING.HWS_PGA, world.base + FRAME.STATUS * PAGE);
+      world.write(BLITTER + RING.MODE, (MODE.EXECLIST << 16) | MODE.EXECLIST);
+    },
+    'announces its tables': () => notify(world, G2V.L4_CREATE),
+    draws: () => submit(world),
+    'changes a table': () => link(world, 3, 3, GOING.first),
+    'draws again': () => submit(world),
+    'gives its tables up': () => notify(world, G2V.L4_DESTROY),
+  },
+});

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { asGfn, asIovaFrame, asPfn, type FrameRange, PROT_RW } from '@pinion/core';
+import { adaptHypervisor, type BackendFactory, kvmBackend, staticBackend, xenBackend } from '@pinion/gvt';
+import { type Actor, describeFailed, explore, type Scenario } from '@pinion/testkit';
+import { type ExploredOptions, GOING, GvtWorld, STAYING } from './explored-world.js';
+
+const adapted = adaptHypervisor(({ pins }) => {
+  const frame = new Float64Array(1);
+  return {
+    kind: 'one-by-one',
+    pin(gfn) {
+      pins.pinInto(asIovaFrame(gfn), 1, PROT_RW, frame);
+      return asPfn(frame[0] ?? 0);
+    },
+    unpin: (gfn) => pins.unpin(asIovaFrame(gfn), 1),
+  };
+});
+const memory = [STAYING, GOING].map(({ first, last }) => ({ first: asGfn(first), last: asGfn(last) }));
+
+/** What every scenario runs on. */
+export const BACKENDS: readonly (readonly [name: string, hypervisor: BackendFactory])[] = [
+  ['kvm', kvmBackend],
+  ['xen', xenBackend],
+  ['static', staticBackend({ memory })],
+  ['adapted', adapted],
+];
+
+/** What may happen to the vGPU meanwhile. */
+const LIVES = {
+  'a reset': (world) => ({ resets: () => world.reset() }),
+  'close and open': (world) => ({ closes: () => world.close(), opens: () => world.open() }),
+  removal: (world) => ({ removes: () => Promise.all([world.mdev.remove(), world.close()]).then(() => {}) }),
+} satisfies Record<string, (world: GvtWorld) => Actor['steps']>;
+
+export interface ScenarioOptions extends ExploredOptions {
+  readonly guest: (world: GvtWorld) => Actor;
+  readonly life: keyof typeof LIVES;
+  /** What the VMM takes away and maps again; default the pages that are drawn on. */
+  readonly unmaps?: FrameRange;
+  /** Time that passes by itself, ms. Default 0. */
+  readonly horizon?: number;
+}
+
+/** A guest draws while its VMM takes memory away and maps other memory there, and something happens to the vGPU. */
+export function makeScenario({ guest, life, unmaps = GOING, horizon = 0, ...options }: ScenarioOptions): Scenario {
+  return {
+    name: `unmap against map, dispatch and ${life}`,
+    async start() {
+      const world = await GvtWorld.start(options);
+      const vmm = { unmaps: () => world.unmap(unmaps), 'maps other memory': () => world.map(unmaps) };
+      return {
+        actors: [guest(world), { name: 'vmm', steps: vmm }, { name: 'life', steps: LIVES[life](world) }],
+        clock: world.clock,
+        horizon,
+        check: () => world.check(),
+        end: () => world.end(),
+        abandon: () => world.abandon(),
+      };
+    },
+  };
+}
+
+/** With PINION_EXPLORE=5000 in the environment each scenario is played in that many orders. */
+const MORE = process.env['PINION_EXPLORE'];
+
+/** Plays a scenario in `bound` orders, none of which may fail. `depth`: all with so many deviations are among them. */
+export async function assertPasses(
+  scenario: Scenario,
+  { bound, depth = 0 }: { bound: number; depth?: number },
+): Promise<void> {
+  const seen = await explore(scenario, { bound: MORE === undefined ? bound : Number(MORE) });
+  assert.equal(seen.failed, undefined, seen.failed && describeFailed(scenario, seen.failed));
+  assert.ok(
+    seen.exhausted || (seen.schedules >= bound && seen.depth >= depth),
+    `${seen.schedules}, depth ${seen.depth}`,
+  );
+}
