@@ -156,6 +156,12 @@ export class DmaSpace {
     if (failures.length > 0) throw failures[0];
   }
 
+  /** The mapping that a request asks for, if it is there already. */
+  same(request: DmaMap, fd: Fd): DmaEntry | undefined {
+    const there = this.#entries.get(request.address);
+    return there !== undefined && isSame(there, request, identityOf(fd)) ? there : undefined;
+  }
+
   /** The mapping over a byte: binary search. */
   find(address: bigint): DmaEntry | undefined {
     const sorted = this.#ascending();

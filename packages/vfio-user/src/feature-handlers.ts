@@ -30,14 +30,14 @@ interface Feature {
 }
 
 const migrates = ({ device }: Served): boolean => device.migration !== undefined;
-const logs = ({ space }: Served): boolean => space.dirty.supported;
+const logs = ({ home }: Served): boolean => home.dma.dirty.supported;
 
 /** Source: vfio-user specification, "VFIO_USER_DEVICE_FEATURE"; linux/vfio.h. */
 const FEATURES: ReadonlyMap<number, Feature> = new Map<number, Feature>([
   [FEATURE_ID.MIGRATION, { there: migrates, get: migrationFlags }],
   [FEATURE_ID.MIG_DEVICE_STATE, { there: migrates, get: getState, set: setState }],
   [FEATURE_ID.DMA_LOGGING_START, { there: logs, set: startLogging }],
-  [FEATURE_ID.DMA_LOGGING_STOP, { there: logs, set: ({ space, owner }) => space.dirty.stop(owner) }],
+  [FEATURE_ID.DMA_LOGGING_STOP, { there: logs, set: ({ home, owner }) => home.dma.dirty.stop(owner) }],
   [FEATURE_ID.DMA_LOGGING_REPORT, { there: logs, get: report }],
 ]);
 
@@ -87,11 +87,11 @@ export function checkState(state: number): MigrationState {
   throw vfioUserErrors.BAD_FEATURE({ what: 'the migration state', problem: `${state} is none that is known here` });
 }
 
-function startLogging({ space, owner }: Served, { data }: FeatureMessage): void {
-  space.dirty.start(owner, decodeLogging(data));
+function startLogging({ home, owner }: Served, { data }: FeatureMessage): void {
+  home.dma.dirty.start(owner, decodeLogging(data));
 }
 
-function report({ space, owner, dma }: Served, { argsz, data }: FeatureMessage): Uint8Array {
+function report({ home, owner, dma }: Served, { argsz, data }: FeatureMessage): Uint8Array {
   const command = COMMAND.DEVICE_FEATURE;
   const request = decodeReport(data);
   const { iova, length, pageSize } = request;
@@ -103,7 +103,7 @@ function report({ space, owner, dma }: Served, { argsz, data }: FeatureMessage):
     argsz,
     FEATURE.size + encodeReport({ iova, length, pageSize, bits: NOTHING }).length + Number(size),
   );
-  return encodeReport({ iova, length, pageSize, bits: space.dirty.report(owner, request) });
+  return encodeReport({ iova, length, pageSize, bits: home.dma.dirty.report(owner, request) });
 }
 
 const NOTHING = new Uint8Array(0);

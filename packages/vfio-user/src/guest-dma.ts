@@ -1,10 +1,10 @@
 import { PROT_READ, PROT_WRITE } from '@pinion/core';
 import type { Calls } from './calls.js';
 import { COMMAND } from './commands.js';
+import type { DeviceHome } from './device-home.js';
 import { discard } from './discard.js';
 import type { DmaEntry, Owner } from './dma-entry.js';
 import { decodeDmaAccess, encodeDmaAccess } from './dma-messages.js';
-import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import type { Message } from './message.js';
 import type { RequestScope } from './request-scope.js';
@@ -24,7 +24,7 @@ interface InFlight {
  * A device must not await this inside a request that its sender waits for unless the memory is shared: VFIOUSER_DMA_IN_REQUEST.
  */
 export class GuestDma implements GuestMemory {
-  readonly #space: DmaSpace;
+  readonly #home: DeviceHome;
   readonly #owner: Owner;
   readonly #calls: Calls;
   readonly #scope: RequestScope;
@@ -32,8 +32,8 @@ export class GuestDma implements GuestMemory {
   /** Most bytes in one message; the client says so in VERSION. */
   maxBytes = 1 << 20;
 
-  constructor(about: { space: DmaSpace; owner: Owner; calls: Calls; scope: RequestScope }) {
-    this.#space = about.space;
+  constructor(about: { home: DeviceHome; owner: Owner; calls: Calls; scope: RequestScope }) {
+    this.#home = about.home;
     this.#owner = about.owner;
     this.#calls = about.calls;
     this.#scope = about.scope;
@@ -70,15 +70,15 @@ export class GuestDma implements GuestMemory {
     const { bytes, prot } = access;
     for (let done = 0; done < bytes.length; ) {
       const at = access.address + BigInt(done);
-      const entry = this.#space.find(at);
+      const entry = this.#home.dma.find(at);
       if (entry === undefined || (entry.prot & prot) === 0 || !entry.owners.has(this.#owner)) {
         throw vfioUserErrors.NO_DMA({ address: at, length: bytes.length - done });
       }
       const part = bytes.subarray(done, done + this.#room(entry, at));
-      if (entry.piece.memory !== undefined) this.#space.container.dmaRw(at, part, prot === PROT_WRITE);
+      if (entry.piece.memory !== undefined) this.#home.dma.container.dmaRw(at, part, prot === PROT_WRITE);
       else {
         await message(at, part);
-        if (prot === PROT_WRITE) this.#space.dirty.wrote(entry, at, part.length);
+        if (prot === PROT_WRITE) this.#home.dma.dirty.wrote(entry, at, part.length);
       }
       done += part.length;
     }

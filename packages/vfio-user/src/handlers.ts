@@ -1,5 +1,5 @@
 import { PinionError } from '@pinion/core';
-import { SysError } from '@pinion/sys';
+import { type Fd, SysError } from '@pinion/sys';
 import { COMMAND, DEVICE_FLAG, DMA_UNMAP_FLAG, REGION_FLAG } from './commands.js';
 import { decodeDmaMap, decodeDmaUnmap, encodeDmaUnmap } from './dma-messages.js';
 import { vfioUserErrors } from './errors.js';
@@ -20,7 +20,7 @@ import type { Message } from './message.js';
 import { decodeRegionAccess, decodeWriteMulti, encodeWriteMultiReply, type SmallWrite } from './region-messages.js';
 import type { Handler, Regions, Reply, Served } from './served.js';
 import type { ServedRegion } from './served-device.js';
-import { DMA_UNMAP, REGION_ACCESS, type RegionAccess } from './structs.js';
+import { DMA_UNMAP, type DmaMap, REGION_ACCESS, type RegionAccess } from './structs.js';
 
 const NOTHING: Reply = { payload: new Uint8Array(0) };
 
@@ -50,20 +50,31 @@ export function wireErrno(failure: unknown): number {
   return failure instanceof PinionError || failure instanceof SysError ? failure.code : 5;
 }
 
-function mapDma({ space, owner, clock }: Served, { payload, fds }: Message): Reply | Promise<Reply> {
+function mapDma(served: Served, { payload, fds }: Message): Reply | Promise<Reply> {
   const request = decodeDmaMap(payload);
   if (fds.length > 1) {
     throw vfioUserErrors.BAD_FDS({ command: COMMAND.DMA_MAP, count: fds.length, allowed: 'one or none' });
   }
+  const [fd] = fds;
+  const { owner, touched } = served;
+  const recognised = served.home.recognise?.({ owner, request, fd, touched });
+  return recognised === undefined ? mapHere(served, request, fd) : recognised.then(() => mapHere(served, request, fd));
+}
+
+function mapHere(
+  { home: { dma: space }, owner, clock }: Served,
+  request: DmaMap,
+  fd: Fd | undefined,
+): Reply | Promise<Reply> {
   const map = (): Reply => {
-    space.map(owner, request, fds[0]);
+    space.map(owner, request, fd);
     return NOTHING;
   };
-  const yielded = space.yielded(owner, request, { fd: fds[0], clock });
+  const yielded = space.yielded(owner, request, { fd, clock });
   return yielded === undefined ? map() : yielded.then(map);
 }
 
-async function unmapDma({ space, owner, dma, maxBytes }: Served, { payload }: Message): Promise<Reply> {
+async function unmapDma({ home: { dma: space }, owner, dma, maxBytes }: Served, { payload }: Message): Promise<Reply> {
   const request = decodeDmaUnmap(payload, maxBytes);
   if (request.bitmap !== undefined) {
     dma.forget(request.address, request.size);

@@ -3,6 +3,7 @@ export { Client, type ClientOptions, type DmaMapRequest, type ServerMemory } fro
 export { type ClientLimits, ClientMemory, type ClientTask, clientTask } from './client-memory.js';
 export { ClientPages } from './client-pages.js';
 export * from './commands.js';
+export type { Arrival, DeviceHome } from './device-home.js';
 export { DirtyLog } from './dirty-log.js';
 export type { DmaEntry, Owner } from './dma-entry.js';
 export * from './dma-messages.js';
@@ -29,4 +30,5 @@ export { SocketTransport, type SocketTransportOptions } from './socket-transport
 export * from './structs.js';
 export type { Receiver, Transport } from './transport.js';
 export * from './version.js';
+export { type PooledSeat, VmPool, type VmPoolOptions } from './vm-pool.js';
 export { DeviceSeat, VmSpace, type VmSpaceOptions } from './vm-space.js';

@@ -1,8 +1,8 @@
 import type { Clock } from '@pinion/core';
 import type { Fd } from '@pinion/sys';
 import { PCI_REGION } from './commands.js';
+import type { DeviceHome } from './device-home.js';
 import type { Owner } from './dma-entry.js';
-import type { DmaSpace } from './dma-space.js';
 import type { GuestDma } from './guest-dma.js';
 import type { IrqTable } from './irq-table.js';
 import type { Message } from './message.js';
@@ -22,7 +22,9 @@ export interface Reply {
 export interface Served {
   readonly device: ServedDevice;
   readonly regions: Regions;
-  readonly space: DmaSpace;
+  readonly home: DeviceHome;
+  /** The client has changed the device. */
+  readonly touched: boolean;
   readonly owner: Owner;
   readonly clock: Clock;
   readonly irqs: IrqTable;

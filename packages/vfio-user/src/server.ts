@@ -1,5 +1,6 @@
 import { type Clock, type Log, silentLog, systemClock } from '@pinion/core';
 import { PCI_IRQ } from './commands.js';
+import type { DeviceHome } from './device-home.js';
 import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
 import type { ServedDevice } from './served-device.js';
@@ -8,7 +9,8 @@ import type { Transport } from './transport.js';
 
 export interface ServerOptions extends Partial<SessionOptions> {
   readonly device: ServedDevice;
-  readonly space: DmaSpace;
+  /** The mappings of its VM: configured, or recognised (`VmPool`). */
+  readonly space: DmaSpace | DeviceHome;
   readonly clock?: Clock;
   readonly log?: Log;
 }

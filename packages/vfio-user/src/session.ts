@@ -2,6 +2,7 @@ import { type Clock, type Log, PinionError } from '@pinion/core';
 import { type Fd, type Sys, SysError } from '@pinion/sys';
 import { Calls } from './calls.js';
 import { COMMAND, commandName, HEADER_FLAG } from './commands.js';
+import { type DeviceHome, homeOf } from './device-home.js';
 import { discard } from './discard.js';
 import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
@@ -51,6 +52,13 @@ const OURS: Capabilities = {
 };
 
 const DEFAULTS = { slow: 2000, dmaLimit: 5000, floodLimit: 16 << 20 } as const;
+/** What changes a device. */
+const TOUCHES: ReadonlySet<number> = new Set([
+  COMMAND.REGION_WRITE,
+  COMMAND.REGION_WRITE_MULTI,
+  COMMAND.DEVICE_FEATURE,
+  COMMAND.MIG_DATA_WRITE,
+]);
 /** Bytes of replies that wait for a client to read them before its next request is looked at. */
 const REPLIES_MAX = 2 << 20;
 
@@ -64,7 +72,7 @@ export class Session {
   readonly #dma: GuestDma;
   readonly irqs: IrqTable;
   readonly #device: ServedDevice;
-  readonly #space: DmaSpace;
+  readonly #home: DeviceHome;
   readonly #transport: Transport;
   readonly #options: SessionOptions;
   readonly #framer = new Framer<Fd>(OURS.maxDataXferSize + MESSAGE_OVERHEAD, discard);
@@ -72,7 +80,7 @@ export class Session {
   #twin: TwinSocket | undefined;
   readonly #calls: Calls;
   readonly #scope = new RequestScope();
-  readonly #served: Served;
+  readonly #served: Served & { touched: boolean };
   readonly #finished: () => void;
   #client: Capabilities | undefined;
   #queue: Message[] = [];
@@ -86,10 +94,16 @@ export class Session {
   /** Somebody can send DMA messages: then it must be known from inside which request that happens. */
   #dmaGiven: boolean;
 
-  constructor(about: { device: ServedDevice; space: DmaSpace; transport: Transport; options: SessionOptions }) {
+  constructor(about: {
+    device: ServedDevice;
+    space: DmaSpace | DeviceHome;
+    transport: Transport;
+    options: SessionOptions;
+  }) {
     const { device, space, transport, options } = about;
     this.#device = device;
-    this.#space = space;
+    const home = homeOf(space);
+    this.#home = home;
     this.#transport = transport;
     this.#options = options;
     this.#dmaGiven = device.setGuestMemory !== undefined;
@@ -104,12 +118,13 @@ export class Session {
       },
     });
     this.irqs = new IrqTable(device.irqs, device.pci);
-    this.#dma = new GuestDma({ space, owner: this, calls: this.#calls, scope: this.#scope });
+    this.#dma = new GuestDma({ home, owner: this, calls: this.#calls, scope: this.#scope });
     const { maxDataXferSize: maxBytes, maxMsgFds: maxFds } = OURS;
     this.#served = {
       device,
       regions: indexed(device),
-      space,
+      home,
+      touched: false,
       owner: this,
       clock: options.clock,
       irqs: this.irqs,
@@ -294,6 +309,7 @@ export class Session {
     if (fds.length > most) {
       throw vfioUserErrors.BAD_FDS({ command, count: fds.length, allowed: most === 0 ? 'none' : `at most ${most}` });
     }
+    if (TOUCHES.has(command)) this.#served.touched = true;
     if (!this.#dmaGiven || !wantsReply(message)) return handler(this.#served, message);
     return this.#scope.run(command, () => handler(this.#served, message));
   }
@@ -388,7 +404,7 @@ export class Session {
     this.#device.setIrqSink(undefined);
     this.#device.setGuestMemory?.(undefined);
     this.irqs.close();
-    this.#space.dirty.stop(this);
+    this.#home.dma.dirty.stop(this);
     try {
       await this.#unmapEverything();
     } catch (failure) {
@@ -400,12 +416,12 @@ export class Session {
   async #unmapEverything(): Promise<void> {
     const { reopen, log } = this.#options;
     try {
-      await this.#space.unmapAll(this);
+      await this.#home.dma.unmapAll(this);
     } catch (failure) {
       if (reopen === undefined) throw failure;
       log.warn(`${this.#device.name} keeps pages of a client that is gone; it is opened anew`, failure);
       await reopen();
-      await this.#space.unmapAll(this);
+      await this.#home.dma.unmapAll(this);
     }
   }
 }
