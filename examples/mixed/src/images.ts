@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { paintScene, SCENE } from './scene.js';
 
@@ -6,10 +6,16 @@ const BLOCK = 512;
 /** What block 0 of the picture's disk says: magic, width, height, first block of the pixels; little endian. */
 export const PICTURE_MAGIC = 'PINIONPX';
 const PIXELS_AT = 8;
-const RESULT_BYTES = 8 * 1024 * 1024;
+const MIB = 1 << 20;
+const RESULT_BYTES = 8 * MIB;
+/** The NVMe disk: it begins with the picture; a copy goes to `COPY_AT`. Bytes. */
+const ARCHIVE_BYTES = 64 * MIB;
+export const ARCHIVE = 'archive.img';
+export const COPY_AT = 16 * MIB;
 
 /**
- * Makes the two disk images the VM's description names: the DASD with the picture, and an empty disk for the result.
+ * Makes the disk images that the VM's description names: the DASD with the picture, an empty disk for the result, and the
+ * archive with the picture.
  * @returns the picture.
  */
 export function makeImages(folder: string): Uint8Array {
@@ -24,5 +30,7 @@ export function makeImages(folder: string): Uint8Array {
   image.set(pixels, PIXELS_AT * BLOCK);
   writeFileSync(join(folder, 'picture.fba'), image);
   writeFileSync(join(folder, 'result.img'), new Uint8Array(RESULT_BYTES));
+  writeFileSync(join(folder, ARCHIVE), pixels);
+  truncateSync(join(folder, ARCHIVE), ARCHIVE_BYTES);
   return pixels;
 }

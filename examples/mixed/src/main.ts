@@ -1,46 +1,37 @@
-import { join, relative } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { PinionError } from '@pinion/core';
-import { createRegistry, EmbeddedVm, Host, loadDescription } from '@pinion/vm';
-import { makeImages } from './images.js';
+import { hypervisors, type Runner } from './hypervisors.js';
 import { jsonReport, tableReport } from './report.js';
-import { Scenario } from './scenario.js';
 
 const folder = fileURLToPath(new URL('..', import.meta.url));
-const out = join(folder, 'out');
-const png = join(out, 'frame.png');
+const names = [...hypervisors.keys()].join('|');
 
-async function main(json: boolean): Promise<boolean> {
-  const scene = makeImages(out);
-  const registry = createRegistry();
-  const description = loadDescription(join(folder, 'vm.yaml'), registry);
-  const host = await Host.create(description, { registry });
-  try {
-    const vm = await EmbeddedVm.start(host, description);
-    const report = json ? jsonReport(process.stdout) : tableReport(process.stdout);
-    const { ok, frameSha256 } = await new Scenario(vm, { report, scene, png }).run();
-    const { mappings, pinnedPages, lockedPages } = vm.accounting;
-    const pins = [...pinnedPages.values()].reduce((sum, pages) => sum + pages, 0);
-    report.end({
-      facts: { frame: relative(process.cwd(), png), sha256: frameSha256 },
-      left: { mappings, pins, lockedPages },
-      ok,
-    });
-    return ok;
-  } finally {
-    await host.close();
-  }
+interface Wanted {
+  readonly json: boolean;
+  readonly load: () => Promise<Runner>;
 }
 
-/** Whether the result is wanted as JSON. @throws TypeError naming an argument that there is not. */
-const jsonWanted = (): boolean => parseArgs({ options: { json: { type: 'boolean', default: false } } }).values.json;
+/** What the command line asks for. @throws TypeError naming an argument that there is not. */
+function wanted(): Wanted {
+  const { values } = parseArgs({
+    options: { json: { type: 'boolean', default: false }, hypervisor: { type: 'string', default: 'embedded' } },
+  });
+  const load = hypervisors.get(values.hypervisor);
+  if (load === undefined) throw new TypeError(`there is no hypervisor '${values.hypervisor}'; there is ${names}`);
+  return { json: values.json, load };
+}
 
-async function run(json: boolean): Promise<void> {
+async function run({ json, load }: Wanted): Promise<void> {
   // Timers of the library keep no process alive, so the example does it as long as the VM runs.
   const alive = setInterval(() => {}, 60_000);
   try {
-    if (!(await main(json))) process.exitCode = 1;
+    const runner = await load();
+    const report = json
+      ? () => jsonReport(process.stdout)
+      : (owners: readonly string[]) => tableReport(process.stdout, owners);
+    if (!(await runner({ folder, out: join(folder, 'out'), report }))) process.exitCode = 1;
   } catch (cause) {
     const error = cause instanceof PinionError ? cause.toString() : String(cause);
     if (json) process.stdout.write(`${JSON.stringify({ ok: false, error }, null, 2)}\n`);
@@ -52,8 +43,9 @@ async function run(json: boolean): Promise<void> {
 }
 
 try {
-  await run(jsonWanted());
+  await run(wanted());
 } catch (cause) {
-  process.stderr.write(`${cause instanceof Error ? cause.message : String(cause)}\nusage: npm start [-- --json]\n`);
+  const problem = cause instanceof Error ? cause.message : String(cause);
+  process.stderr.write(`${problem}\nusage: npm start [-- --json] [-- --hypervisor ${names}]\n`);
   process.exitCode = 2;
 }

@@ -48,7 +48,7 @@ export class Scenario {
 
   /** @returns whether every check held, and the frame's digest. */
   async run(): Promise<{ readonly ok: boolean; readonly frameSha256: string }> {
-    this.#step('VM built, four devices plugged', {
+    this.#step('VM built, six devices plugged', {
       'the passthrough disk locks all of memory': this.#locked === this.#everything,
     });
     await this.#read();

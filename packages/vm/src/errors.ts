@@ -120,6 +120,10 @@ export const vmErrors = catalogue('VM', {
     'ENOENT',
     (d: { module: string; kernel: string }) => `the kit's kernel ${d.kernel} has no module ${d.module}`,
   ],
+  NOT_FOR_QEMU: [
+    'EINVAL',
+    (d: { device: string; reason: string }) => `device ${d.device} cannot be in a VM of a real QEMU: ${d.reason}`,
+  ],
   QEMU_FAILED: [
     'EIO',
     (d: { qemu: string; how: string; last: string }) =>

@@ -37,6 +37,7 @@ export * from './qemu/guest-shell.js';
 export * from './qemu/kit.js';
 export * from './qemu/linux-guest.js';
 export * from './qemu/qemu.js';
+export * from './qemu/qemu-vm.js';
 export * from './qemu/qmp.js';
 export * from './qemu/qtest.js';
 export * from './read-description.js';
