@@ -40,7 +40,7 @@ export class Bar0 {
       const at = offset + done;
       const size = unitSize(at, bytes.length - done);
       try {
-        access(at, bytes.subarray(done, done + size));
+        access(at, size === bytes.length ? bytes : bytes.subarray(done, done + size));
       } catch (cause) {
         if (!(cause instanceof PinionError)) throw cause;
         throw gvtErrors.REGION_FAULT({ device: this.#parts.device, offset: at, length: size }, cause);

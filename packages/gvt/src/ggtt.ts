@@ -11,6 +11,7 @@ import {
   rangeHolds,
 } from '@pinion/core';
 import { SIZE_4K } from './dma-cache.js';
+import { dword } from './dword.js';
 import { gvtErrors } from './errors.js';
 import { FewWarnings } from './few-warnings.js';
 import { FrameChains } from './frame-chains.js';
@@ -111,9 +112,8 @@ export class Ggtt {
     checkAccess(offset, from.length);
     const index = this.#index(Math.floor(offset / ENTRY_SIZE));
     if (index < 0) return;
-    const view = new DataView(from.buffer, from.byteOffset, from.length);
-    if (from.length === ENTRY_SIZE) this.#writeEntry(index, view.getUint32(0, true), view.getUint32(4, true));
-    else this.#writeHalf(index, offset % ENTRY_SIZE === 0 ? LOW_HALF : HIGH_HALF, view.getUint32(0, true));
+    if (from.length === ENTRY_SIZE) this.#writeEntry(index, dword(from, 0), dword(from, 4));
+    else this.#writeHalf(index, offset % ENTRY_SIZE === 0 ? LOW_HALF : HIGH_HALF, dword(from, 0));
   }
 
   /** Changes what the guest reads and nothing else: the table of a vGPU in failsafe mode. @throws PinionError GVT_GGTT_ACCESS (EINVAL). */
@@ -121,9 +121,8 @@ export class Ggtt {
     checkAccess(offset, from.length);
     const index = this.#index(Math.floor(offset / ENTRY_SIZE));
     if (index < 0) return;
-    const view = new DataView(from.buffer, from.byteOffset, from.length);
     const half = index * 2 + (offset % ENTRY_SIZE) / 4;
-    for (let at = 0; at < from.length; at += 4) this.#guest[half + at / 4] = view.getUint32(at, true);
+    for (let at = 0; at < from.length; at += 4) this.#guest[half + at / 4] = dword(from, at);
   }
 
   /** The host's entry for the graphics page `frame`; undefined for a page of another owner. */

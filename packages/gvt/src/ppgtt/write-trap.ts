@@ -1,3 +1,4 @@
+import { dword } from '../dword.js';
 import { gvtErrors } from '../errors.js';
 import { ENTRY_BYTES } from './entry-format.js';
 import type { ShadowTable } from './shadow-table.js';
@@ -45,8 +46,7 @@ function apply(shadower: Shadower, table: ShadowTable, { gpa, bytes }: TrappedWr
   const index = Math.floor(offset / ENTRY_BYTES);
   const { length } = bytes;
   if (length === ENTRY_BYTES && offset % ENTRY_BYTES === 0) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, length);
-    shadower.write(table, index, { low: view.getUint32(0, true), high: view.getUint32(4, true) });
+    shadower.write(table, index, { low: dword(bytes, 0), high: dword(bytes, 4) });
     return;
   }
   const last = Math.min(511, Math.floor((offset + length - 1) / ENTRY_BYTES));
