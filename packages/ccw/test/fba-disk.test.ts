@@ -182,6 +182,37 @@ test('an image that fails is an equipment check, and the next program works', as
   assert.deepEqual(await run(subchannel), OK);
 });
 
+test('an image that fails at every Nth operation: that program alone is checked, every other block is as written', async () => {
+  const PROGRAMS = 6;
+  for (let fails = 1; fails <= PROGRAMS + 1; fails += 1) {
+    const { image: good, bytes } = patternImage(16);
+    const before = bytes.slice();
+    let calls = 0;
+    const guarded =
+      (move: DiskImage['read']): DiskImage['read'] =>
+      async (position, pieces) => {
+        calls += 1;
+        if (calls === fails) throw new RangeError('EIO');
+        await move.call(good, position, pieces);
+      };
+    const image = { ...good, name: 'failing', size: good.size, readOnly: false, close: good.close };
+    const disk = new FbaDisk({ ...image, read: guarded(good.read), write: guarded(good.write) });
+    const subchannel = openSubchannel(disk);
+    for (let block = 0; block < PROGRAMS; block += 1) {
+      const write = block % 2 === 0;
+      subchannel.guest.poke(AT.data, new Uint8Array(512).fill(0xe0 + block));
+      fbaProgram(subchannel.guest, { write, block, count: 1, data: AT.data });
+      const outcome = await run(subchannel);
+      const failed = block + 1 === fails;
+      assert.deepEqual(outcome.slice(3), [failed ? '1080' : '']);
+      const stored = bytes.subarray(block * 512, block * 512 + 512);
+      const old = before.subarray(block * 512, block * 512 + 512);
+      assert.deepEqual(stored, write && !failed ? new Uint8Array(512).fill(0xe0 + block) : old);
+      if (!write && !failed) assert.deepEqual(subchannel.guest.peek(AT.data, 512), old);
+    }
+  }
+});
+
 test('what a disk cannot stand on is refused', async () => {
   for (const size of [0, 511, 513])
     assert.throws(() => new FbaDisk(memoryImage(new Uint8Array(size))), { name: 'CCW_BAD_IMAGE', errno: 'EINVAL' });
