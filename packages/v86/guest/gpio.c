@@ -19,6 +19,16 @@ static void set(uint16_t levels) {
 
 static uint16_t get(void) { return (uint16_t)(in8((uint16_t)(base + IN_LOW)) | in8((uint16_t)(base + IN_HIGH)) << 8); }
 
+void gpio_set(const struct function *pci, uint16_t levels) {
+  base = (uint16_t)pci->bars[2].at;
+  set(levels);
+}
+
+uint16_t gpio_get(const struct function *pci) {
+  base = (uint16_t)pci->bars[2].at;
+  return get();
+}
+
 void drive_gpio(const struct function *pci) {
   unsigned before = failures;
   check("gpio", pci->bars[2].io && pci->bars[2].size == 256, "256 ports behind BAR 2");

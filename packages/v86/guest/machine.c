@@ -43,6 +43,36 @@ bool check(const char *device, bool ok, const char *what) {
   return false;
 }
 
+/* Received characters wait here; the interrupt fills it. */
+static char input[256];
+static volatile unsigned received;
+static unsigned taken;
+static volatile unsigned lines;
+
+static bool on_console(void) {
+  bool any = false;
+  for (; in8(SERIAL + 5) & 1; any = true) {
+    char c = (char)in8(SERIAL);
+    input[received++ % sizeof input] = c;
+    if (c == '\n') lines++;
+  }
+  return any;
+}
+
+void start_console(void) {
+  on_line(4, on_console);
+  out8(0x21, in8(0x21) & (uint8_t)~0x10);
+  out8(SERIAL + 1, 1);
+}
+
+void read_line(char *line, unsigned most) {
+  static unsigned read;
+  wait_for(&lines, ++read);
+  unsigned length = 0;
+  for (char c; (c = input[taken++ % sizeof input]) != '\n';) if (length + 1 < most) line[length++] = c;
+  line[length] = 0;
+}
+
 void leave_machine(uint32_t code) {
   for (;;) {
     out32(EXIT, code);
@@ -111,7 +141,12 @@ void on_line(unsigned line, handler_t handler) {
   handlers[handler_count++].handler = handler;
 }
 
-void forget_lines(void) { handler_count = 0; }
+/* All but the console's. */
+void forget_lines(void) {
+  unsigned kept = 0;
+  for (unsigned n = 0; n < handler_count; n++) if (handlers[n].handler == on_console) handlers[kept++] = handlers[n];
+  handler_count = kept;
+}
 
 static void start_pic(void) {
   static const uint8_t words[][2] = {{0x11, 0x11}, {PIC_VECTOR, PIC_VECTOR + 8}, {4, 2}, {1, 1}};

@@ -20,6 +20,9 @@ void say(const char *format, ...);
 /* Says `DEVICE: FAIL what` and counts it, unless `ok`. Returns ok. */
 bool check(const char *device, bool ok, const char *what);
 extern unsigned failures;
+/* Input: a line of the console without its end; sleeps until it is there. `start_console` lets the port interrupt. */
+void start_console(void);
+void read_line(char *line, unsigned most);
 /* Ends the machine with a code; does not return. */
 void leave_machine(uint32_t code);
 /* Whether a word stands in the command line, and the number behind `word=`. */
@@ -72,8 +75,27 @@ void edu_without_master(const struct function *pci);
 void nvme_forever(const struct function *pci);
 void nvme_until_gone(const struct function *pci);
 
+/* Blocks of 512 bytes; `memory` begins a page. True if all went well. */
+bool nvme_open(const struct function *pci);
+bool nvme_read(void *memory, uint32_t first, uint32_t blocks);
+bool nvme_close(void);
+bool disk_open(const struct function *pci);
+bool disk_transfer(bool write, uint32_t first, void *memory, uint32_t blocks);
+void gpio_set(const struct function *pci, uint16_t levels);
+uint16_t gpio_get(const struct function *pci);
+
+struct rectangle { uint32_t left, top, right, bottom; };
+bool vgpu_start(const struct function *pci);
+/* Shows memory to the GPU. Returns its graphics address. */
+uint32_t vgpu_map(const void *memory, uint32_t bytes);
+void vgpu_fill(uint32_t target, uint32_t width, struct rectangle r, uint32_t color);
+void vgpu_copy(uint32_t target, uint32_t width, struct rectangle r, uint32_t source, uint32_t source_width);
+bool vgpu_run(void);
+void vgpu_show(uint32_t surface, uint32_t width, uint32_t height);
+
 #define ID_EDU 0x11e81234
 #define ID_GPIO 0x0dc8494f
 #define ID_NVME 0x11f51234
 #define ID_DISK 0x00011de5
+#define ID_VGPU 0x19128086
 #endif

@@ -3,7 +3,7 @@
 
 enum { CAP = 0x00, INTMS = 0x0c, INTMC = 0x10, CC = 0x14, CSTS = 0x1c, AQA = 0x24, ASQ = 0x28, ACQ = 0x30, DOORBELLS = 0x1000 };
 enum { DELETE_SQ = 0, CREATE_SQ = 1, DELETE_CQ = 4, CREATE_CQ = 5, IDENTIFY = 6, FLUSH = 0, WRITE = 1, READ = 2 };
-enum { ENTRIES = 16, PAGE = 4096, BLOCK = 512, DATA_PAGES = 6 };
+enum { MOST_BLOCKS = 1024, ENTRIES = 16, PAGE = 4096, BLOCK = 512, DATA_PAGES = 6 };
 
 struct command { uint32_t dword[16]; };
 struct completion { uint32_t result, reserved; uint16_t head, queue, id, status; };
@@ -144,6 +144,23 @@ void drive_nvme(const struct function *pci) {
   work(pci, true);
   use_pin(pci);
   if (failures == before) say("nvme: ok, %u interrupts by the pin, %u by messages", seen, interrupts[MESSAGE_VECTOR + 1]);
+}
+
+bool nvme_open(const struct function *pci) { return begin(pci, true) && create_queues(true) == 0; }
+
+bool nvme_read(void *memory, uint32_t first, uint32_t blocks) {
+  uint8_t *to = memory;
+  for (uint32_t done = 0; done < blocks; done += MOST_BLOCKS) {
+    uint32_t part = blocks - done < MOST_BLOCKS ? blocks - done : MOST_BLOCKS;
+    if (transfer(READ, to + done * BLOCK, first + done, part, true) != 0) return false;
+  }
+  return true;
+}
+
+bool nvme_close(void) {
+  write32(bar + CC, 0);
+  wait_ready(0);
+  return (read32(bar + CSTS) & 3) == 0;
 }
 
 void nvme_forever(const struct function *pci) {

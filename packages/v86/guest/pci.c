@@ -5,6 +5,8 @@
 #define DATA 0xcfc
 #define FIRST_MEMORY 0xc0000000
 #define FIRST_PORT 0xc000
+#define DISPLAY 0xe0000000u
+#define DISPLAY_END 0xe0100000u
 
 static void select_register(unsigned slot, unsigned offset) { out32(ADDRESS, 0x80000000 | slot << 11 | (offset & 0xfc)); }
 
@@ -34,31 +36,43 @@ unsigned find_capability(unsigned slot, unsigned id) {
   return 0;
 }
 
+/* Sizes one BAR. Returns how many registers it takes. */
+static unsigned size_bar(struct function *pci, unsigned n) {
+  unsigned offset = 0x10 + n * 4;
+  config_write(pci->slot, offset, 0xffffffff);
+  uint32_t mask = config_read(pci->slot, offset);
+  config_write(pci->slot, offset, 0);
+  bool io = mask & 1, wide = !io && (mask & 6) == 4;
+  uint32_t size = -(mask & (io ? ~3u : ~15u));
+  pci->bars[n].io = io;
+  pci->bars[n].size = mask == 0 ? 0 : io ? size & 0xffff : size;
+  if (wide) config_write(pci->slot, offset + 4, 0);
+  return wide ? 2 : 1;
+}
+
+/* The next address for a size; memory keeps off the emulator's display. */
 static uint32_t place(uint32_t *next, uint32_t size) {
   uint32_t at = (*next + size - 1) & ~(size - 1);
+  if (at < DISPLAY_END && at + size > DISPLAY) at = (DISPLAY_END + size - 1) & ~(size - 1);
   *next = at + size;
   return at;
 }
 
-static void place_bars(struct function *pci, uint32_t *memory, uint32_t *ports) {
-  for (unsigned n = 0; n < 6; n++) {
-    unsigned offset = 0x10 + n * 4;
-    config_write(pci->slot, offset, 0xffffffff);
-    uint32_t mask = config_read(pci->slot, offset);
-    bool io = mask & 1, wide = !io && (mask & 6) == 4;
-    uint32_t size = -(mask & (io ? ~3u : ~15u));
-    if (mask == 0 || size == 0) continue;
-    if (io) size &= 0xffff;
-    pci->bars[n].io = io;
-    pci->bars[n].size = size;
-    pci->bars[n].at = place(io ? ports : memory, size);
-    config_write(pci->slot, offset, pci->bars[n].at);
-    if (wide) config_write(pci->slot, 0x10 + ++n * 4, 0);
+/* The largest come first, so that nothing is lost between them. */
+static void place_bars(struct function *functions, unsigned count) {
+  uint32_t memory = FIRST_MEMORY, ports = FIRST_PORT;
+  for (uint32_t size = 0x80000000; size >= 4; size >>= 1) {
+    for (unsigned f = 0; f < count; f++) {
+      for (unsigned n = 0; n < 6; n++) {
+        if (functions[f].bars[n].size != size) continue;
+        functions[f].bars[n].at = place(functions[f].bars[n].io ? &ports : &memory, size);
+        config_write(functions[f].slot, 0x10 + n * 4, functions[f].bars[n].at);
+      }
+    }
   }
 }
 
 unsigned find_functions(struct function *functions, unsigned most) {
-  uint32_t memory = FIRST_MEMORY, ports = FIRST_PORT;
   unsigned count = 0;
   for (unsigned slot = 1; slot < 32 && count < most; slot++) {
     uint32_t id = config_read(slot, 0);
@@ -69,9 +83,11 @@ unsigned find_functions(struct function *functions, unsigned most) {
     pci->id = id;
     pci->class_code = config_read(slot, 8) >> 8;
     pci->line = config_read(slot, 0x3c) & 0xff;
-    place_bars(pci, &memory, &ports);
-    config_write16(slot, PCI_COMMAND, PCI_IO | PCI_MEMORY | PCI_MASTER);
+    config_write16(slot, PCI_COMMAND, 0);
+    for (unsigned n = 0; n < 6;) n += size_bar(pci, n);
   }
+  place_bars(functions, count);
+  for (unsigned n = 0; n < count; n++) config_write16(functions[n].slot, PCI_COMMAND, PCI_IO | PCI_MEMORY | PCI_MASTER);
   return count;
 }
 

@@ -1,6 +1,7 @@
 export type { BusFunction } from './bus-function.js';
 export * from './cpu.js';
 export { v86Errors } from './errors.js';
+export { type GuestName, readGuest } from './guests.js';
 export { type GuestEnd, type MachineOptions, X86Machine } from './machine.js';
 export { checkImage } from './multiboot.js';
 export { type InterruptPins, PciRoot } from './pci-root.js';

@@ -25,6 +25,8 @@ export interface MachineOptions {
 /** The first serial port, and the port by which a guest ends the machine (QEMU's isa-debug-exit, at its customary place). */
 const PORT = { SERIAL: 0x3f8, SERIAL_LAST: 0x3ff, EXIT: 0xf4, EXIT_LAST: 0xf7 } as const;
 
+const SERIAL_LINE = 4;
+
 const littleEndian = (value: number, size: number): Uint8Array => {
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setUint32(0, value, true);
@@ -36,12 +38,12 @@ const unsigned = (bytes: Uint8Array): number => bytes.reduceRight((value, byte) 
 const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
 /**
- * A small PC: an x86 CPU with RAM and interrupt controllers, a serial port to print on, a PCI bus, and a port to end with. It has no
+ * A small PC: an x86 CPU with RAM and interrupt controllers, a serial port as console, a PCI bus, and a port to end with. It has no
  * firmware (the kernel is loaded as by a multiboot loader) and no timer: how much time passes for the guest depends only on what it
  * executes, so that every run is the same.
  */
 export class X86Machine {
-  readonly serial = new SerialPort();
+  readonly serial = new SerialPort((up) => this.#setIrq(SERIAL_LINE, up));
   readonly ram: GuestRam;
   readonly #name: string;
   readonly #cpu: X86Cpu;

@@ -1,9 +1,9 @@
-import { readFile } from 'node:fs/promises';
 import { hex, type Log } from '@pinion/core';
 import { dwordBar, type Identity, msi, PciDevice } from '@pinion/pci';
 import type { BusFunction } from './bus-function.js';
 import type { CpuFactory, X86Cpu } from './cpu.js';
 import { v86Errors } from './errors.js';
+import { readGuest } from './guests.js';
 import { X86Machine } from './machine.js';
 
 const RAM_BYTES = 2 << 20;
@@ -88,7 +88,7 @@ export function selfTest(createCpu: CpuFactory, log: Log): Promise<void> {
 
 /** The self-test itself, each time it is called. */
 export async function runSelfTest(createCpu: CpuFactory, log: Log): Promise<void> {
-  const image = new Uint8Array(await readFile(new URL('../guest/self-test.elf', import.meta.url)));
+  const image = await readGuest('self-test');
   let cpu: X86Cpu | undefined;
   const watched: CpuFactory = async (options) => {
     cpu = await createCpu(options);

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { checkImage } from '@pinion/v86';
 import { guestFile, startPc } from './pc.js';
 
-const BUILT = ['self-test.elf', 'devices.elf'] as const;
+const BUILT = ['self-test.elf', 'devices.elf', 'studio.elf'] as const;
 /** Who built the files that are in the repository. Another compiler makes other code of the same sources. */
 const BUILDER = readFileSync(guestFile('built-with'), 'utf8').trim();
 

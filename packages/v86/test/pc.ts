@@ -1,8 +1,7 @@
-import { readFileSync } from 'node:fs';
 import type { TestContext } from 'node:test';
 import type { Clock, Log } from '@pinion/core';
 import { deviceKinds, type KindOptions } from '@pinion/example-devices';
-import { type V86Options, V86Vm, v86 } from '@pinion/v86';
+import { readGuest, type V86Options, V86Vm, v86 } from '@pinion/v86';
 import { createRegistry, type EmbeddedVm, Host, readDescription, type VmDescription } from '@pinion/vm';
 
 /** What is due at once happens in the next turn of the event loop; what is due later never comes. */
@@ -19,7 +18,7 @@ export class TurnClock implements Clock {
 }
 
 export const guestFile = (name: string): URL => new URL(`../../guest/${name}`, import.meta.url);
-export const DEVICES_IMAGE = new Uint8Array(readFileSync(guestFile('devices.elf')));
+export const DEVICES_IMAGE = await readGuest('devices');
 
 export const DESCRIPTION = `
 name: pc
