@@ -46,14 +46,14 @@ class Row {
 
 /**
  * Carries a blit out, a row at a time, through the table: no view of memory is kept from one row to the next. Yields the bytes it
- * touched about every 64 KiB, so that others may run and pages may go away in between. Overlapping copies inside one
+ * touched about every 64 KiB, so that others may run and pages may go away in between, and returns those since. Overlapping copies inside one
  * surface behave as if the source had been read first.
  * @throws PinionError GVT_BLIT_TOO_BIG, GVT_BAD_ADDRESS (both EFAULT) before anything is written.
  */
-export function* carryOut(blit: Blit, memory: GraphicsAccess): Generator<number, void> {
+export function* carryOut(blit: Blit, memory: GraphicsAccess): Generator<number, number> {
   const { rect, pixel } = blit;
   const target: Rows = { x: rect.x1 * pixel, y: rect.y1, bytes: (rect.x2 - rect.x1) * pixel, count: rect.y2 - rect.y1 };
-  if (target.bytes <= 0 || target.count <= 0) return;
+  if (target.bytes <= 0 || target.count <= 0) return 0;
   checkSize(target);
   const to = new Surface(memory, blit.target);
   checkSpan('blit target', to, target, memory);
@@ -61,10 +61,10 @@ export function* carryOut(blit: Blit, memory: GraphicsAccess): Generator<number,
   const source: Rows = { ...target, x: blit.source.x * pixel, y: blit.source.y };
   const from = new Surface(memory, blit.source.layout);
   checkSpan('blit source', from, source, memory);
-  yield* copy(blit, { to, target, from, source });
+  return yield* copy(blit, { to, target, from, source });
 }
 
-function* fill(blit: Blit, to: Surface, rows: Rows): Generator<number, void> {
+function* fill(blit: Blit, to: Surface, rows: Rows): Generator<number, number> {
   const pattern = colorRow(blit, rows.bytes);
   const combine = combiner(blit, pattern);
   let touched = 0;
@@ -76,6 +76,7 @@ function* fill(blit: Blit, to: Surface, rows: Rows): Generator<number, void> {
     yield touched;
     touched = 0;
   }
+  return touched;
 }
 
 interface CopyPlan {
@@ -85,7 +86,7 @@ interface CopyPlan {
   readonly source: Rows;
 }
 
-function* copy(blit: Blit, plan: CopyPlan): Generator<number, void> {
+function* copy(blit: Blit, plan: CopyPlan): Generator<number, number> {
   const { to, target, from, source } = plan;
   const combine = combiner(blit, colorRow(blit, target.bytes));
   const order = copyOrder(plan);
@@ -103,6 +104,7 @@ function* copy(blit: Blit, plan: CopyPlan): Generator<number, void> {
     yield touched;
     touched = 0;
   }
+  return touched;
 }
 
 /** One row of the pattern colour. */

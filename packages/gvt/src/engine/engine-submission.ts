@@ -259,7 +259,7 @@ export class EngineSubmission {
       descriptor,
       previousTail: last instanceof ExeclistJob ? last.tail : undefined,
       onComplete: (job, events) => this.#completed(job, events),
-      onFail: (cause) => this.#failed(cause),
+      onFail: (cause, refused) => this.#failed(cause, refused),
     });
   }
 
@@ -272,9 +272,10 @@ export class EngineSubmission {
     if (!goesOn) this.#execlist.scheduleOut(job.descriptor);
   }
 
-  #failed(cause: unknown): void {
+  /** What the audit refuses condemns the guest; what stops an engine that runs a process's own batch does not. */
+  #failed(cause: unknown, refused: boolean): void {
     this.#halt(cause);
-    if (isUnhealthy(cause)) this.#parts.failsafe('a submission that no sane guest makes', cause);
+    if (refused && isUnhealthy(cause)) this.#parts.failsafe('a submission that no sane guest makes', cause);
   }
 
   /** Mirrors into the hardware status page, if the guest has one. */

@@ -31,7 +31,8 @@ export interface ExeclistJobRequest {
   readonly previousTail: number | undefined;
   /** What is still to be done once the guest's memory is up to date: its events, and leaving the engine. */
   readonly onComplete: (job: ExeclistJob, events: readonly GvtEvent[]) => void;
-  readonly onFail: (cause: unknown) => void;
+  /** `refused`: before any of it ran. */
+  readonly onFail: (cause: unknown, refused: boolean) => void;
 }
 
 /**
@@ -51,6 +52,7 @@ export class ExeclistJob implements EngineJob {
   #scan: { readonly rings: readonly ShadowRing[]; readonly batches: JobScan } | undefined;
   #saved: Uint8Array | undefined;
   #events: GvtEvent[] = [];
+  #started = false;
   #released = false;
 
   /**
@@ -91,9 +93,11 @@ export class ExeclistJob implements EngineJob {
     const batches = new JobScan({
       engine,
       memory: parts.memory,
+      isBacked: parts.isBacked,
       onRoots: (pdps) => this.#others.push(parts.spaces.acquire({ levels: 3, pdps })),
     });
     const before = engine.name === 'rcs' ? workaroundsOf(this.#state, parts.memory) : [];
+    checkBacked(this.#place, parts);
     const rings = [...before, ShadowRing.copy(parts.memory, this.#place)];
     for (const ring of rings) batches.scanRing(ring);
     this.#scan = { rings, batches };
@@ -107,6 +111,7 @@ export class ExeclistJob implements EngineJob {
       this.#pinned.push(space);
     }
     this.#saved = this.#image.save(engine.contextPages);
+    this.#started = true;
   }
 
   *run(): Generator<Step, void> {
@@ -138,7 +143,7 @@ export class ExeclistJob implements EngineJob {
   }
 
   fail(cause: unknown): void {
-    this.#request.onFail(cause);
+    this.#request.onFail(cause, !this.#started);
   }
 
   release(): void {
@@ -173,6 +178,17 @@ function checkRing(engine: Engine, { start, size, head, tail }: RingPlace, memor
   if (!memory.owns(start, start + size - 1))
     throw refused(engine, 'its ring is not inside the graphics memory of this vGPU');
   if (Math.max(head, tail) >= size) throw refused(engine, `its head or tail is beyond the ring's ${size} bytes`);
+}
+
+/** What lies between head and tail must be there. @throws PinionError GVT_BAD_ADDRESS (EFAULT). */
+function checkBacked({ start, size, head, tail }: RingPlace, { isBacked }: SubmissionParts): void {
+  const pages = size / PAGE;
+  const used = (tail - head + size) % size;
+  const first = Math.floor(head / PAGE);
+  for (let page = first; page * PAGE < head + used; page++) {
+    const at = start + (page % pages) * PAGE;
+    if (!isBacked(at)) throw gvtErrors.BAD_ADDRESS({ what: 'ring', first: at, last: at + PAGE - 1 });
+  }
 }
 
 /** Batches that the render engine runs by itself when a context comes in. */

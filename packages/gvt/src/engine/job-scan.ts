@@ -26,6 +26,8 @@ export interface ScanParts {
   readonly engine: Engine;
   /** Global graphics memory. */
   readonly memory: GraphicsAccess;
+  /** Whether a guest page stands behind an address of it. */
+  readonly isBacked: (address: number) => boolean;
   /** A ring command loads these roots (PDP 0 to 3, bytes). */
   readonly onRoots: (pdps: readonly number[]) => void;
 }
@@ -126,7 +128,7 @@ export class JobScan {
   }
 
   #copy({ address, level }: FoundBatch): ShadowBatch {
-    const copy = new BatchCopy(this.#parts.memory, address);
+    const copy = new BatchCopy(this.#parts, address);
     let at = 0;
     for (let ended = false; !ended; ) {
       const here = address + at * 4;
@@ -162,13 +164,13 @@ export class JobScan {
 
 /** A batch that is copied page by page as far as it is looked at. */
 class BatchCopy {
-  readonly #memory: GraphicsAccess;
+  readonly #parts: ScanParts;
   readonly #address: number;
   #words = new Uint32Array(PAGE / 4);
   #filled = 0;
 
-  constructor(memory: GraphicsAccess, address: number) {
-    this.#memory = memory;
+  constructor(parts: ScanParts, address: number) {
+    this.#parts = parts;
     this.#address = address;
   }
 
@@ -191,14 +193,16 @@ class BatchCopy {
   #fill(): void {
     const first = this.#address + this.#filled * 4;
     const last = first - (first % PAGE) + PAGE - 1;
-    if (!this.#memory.owns(first, last)) throw gvtErrors.BAD_ADDRESS({ what: 'batch buffer', first, last });
+    const { memory, isBacked } = this.#parts;
+    if (!memory.owns(first, last) || !isBacked(first))
+      throw gvtErrors.BAD_ADDRESS({ what: 'batch buffer', first, last });
     const count = (last + 1 - first) / 4;
     if (this.#filled + count > this.#words.length) {
       const grown = new Uint32Array(this.#words.length * 2 + count);
       grown.set(this.#words);
       this.#words = grown;
     }
-    this.#memory.read(first, new Uint8Array(this.#words.buffer, this.#filled * 4, count * 4));
+    memory.read(first, new Uint8Array(this.#words.buffer, this.#filled * 4, count * 4));
     this.#filled += count;
   }
 }

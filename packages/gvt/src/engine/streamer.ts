@@ -112,6 +112,7 @@ export class CommandStreamer implements CommandRun {
     this.#work = 0;
     this.#milestones = 0;
     for (const ring of job.rings) while (!ring.idle) yield* this.#runCommand(ring, job);
+    if (this.#work > 0) yield this.#work;
   }
 
   /** One command of a ring, with all its batches. */
@@ -161,7 +162,10 @@ export class CommandStreamer implements CommandRun {
     if (info.kind === 'batch-start') return this.#startBatch();
     if (info.kind === 'batch-end') return this.#endBatch();
     const blit = this.engine.clients[this.header >>> 29] === 'blitter';
-    if (blit) return yield* this.#blits.execute(blitterOpcode(this.header), this);
+    if (blit) {
+      this.#work += yield* this.#blits.execute(blitterOpcode(this.header), this);
+      return;
+    }
     while (this.#handle(info) === 'wait') yield 'wait';
   }
 
