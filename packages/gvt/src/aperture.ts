@@ -1,6 +1,6 @@
 import { PAGE_SIZE } from '@pinion/core';
 import { gvtErrors } from './errors.js';
-import type { GraphicsAccess } from './graphics-access.js';
+import type { FencedMemory } from './fenced-memory.js';
 import type { RegionHandler } from './region-access.js';
 import { REGION } from './regs.js';
 import type { Slice } from './types.js';
@@ -23,14 +23,17 @@ export interface ApertureWindow {
   write(offset: number, from: Uint8Array): void;
 }
 
-/** BAR2 of a vGPU: guest graphics memory, as far as it is the vGPU's own. Offsets are graphics addresses. Source: i915 kvmgt. */
+/**
+ * BAR2 of a vGPU: guest graphics memory, as far as it is the vGPU's own, detiled where a fence says so. Offsets are graphics
+ * addresses. Source: i915 kvmgt.
+ */
 export class Aperture implements RegionHandler {
   readonly #device: string;
   readonly #low: Slice;
-  readonly #memory: GraphicsAccess;
+  readonly #memory: FencedMemory;
 
   /** `low`: the vGPU's slice of it. */
-  constructor(device: string, low: Slice, memory: GraphicsAccess) {
+  constructor(device: string, low: Slice, memory: FencedMemory) {
     this.#device = device;
     this.#low = low;
     this.#memory = memory;

@@ -9,6 +9,7 @@ import type { HostGpu } from './engine/host-gpu.js';
 import { Submission } from './engine/submission.js';
 import { Failsafe } from './failsafe.js';
 import { FaultLog } from './faults.js';
+import { FencedMemory } from './fenced-memory.js';
 import { defineFences } from './fences.js';
 import { Ggtt } from './ggtt.js';
 import { GraphicsMemory } from './graphics-memory.js';
@@ -94,7 +95,8 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const interrupts = new Interrupts(registers, () => sendMsi(parts, config, backend));
   const needs = { life, registers, interrupts, ggtt, ppgtt, faults, failsafe, pvinfo };
   const submission = makeSubmission(parts, needs);
-  const aperture = new Aperture(context.name, resources.low, new GraphicsMemory(ggtt, faults, 'aperture'));
+  const cpu = new FencedMemory(new GraphicsMemory(ggtt, faults, 'aperture'), registers, resources.type.fences);
+  const aperture = new Aperture(context.name, resources.low, cpu);
   const memory = new GraphicsMemory(ggtt, faults, 'display');
   const { type } = resources;
   const link = parts.monitor ?? 'dp';

@@ -18,7 +18,7 @@ export interface FenceParts {
 }
 
 /**
- * Gives the fence registers their behaviour: the vGPU's own are memory (BAR2 shows no detiled view), the others are refused. A guest that
+ * Gives the fence registers their behaviour: the vGPU's own are memory (`FencedMemory` looks at them), the others are refused. A guest that
  * asks for one of those before it has read PVINFO does not know where it runs: failsafe. Source: i915 gvt, sanitize_fence_mmio_access().
  */
 export function defineFences({ registers, pvinfo, failsafe, count }: FenceParts): void {
