@@ -4,9 +4,11 @@ import type { MediatedKind, ParentConfig } from '../device-kind.js';
 import { vmErrors } from '../errors.js';
 import { PciFunction } from '../pci-function.js';
 import type { Picture } from '../png.js';
-import { byteCount, oneOf } from '../schema.js';
+import { byteCount, flag, oneOf } from '../schema.js';
 
 const APERTURES = ['256M', '512M', '1024M', '2048M'] as const;
+
+const MONITORS = ['dp', 'hdmi'] as const;
 
 const MS_PER_SECOND = 1000;
 const BACKENDS = { kvm: kvmBackend, xen: xenBackend } as const;
@@ -15,13 +17,20 @@ interface GvtParent extends ParentConfig {
   readonly aperture?: (typeof APERTURES)[number];
   /** How its vGPUs hold guest pages: counted, or noted once and held. Default `kvm`. */
   readonly backend?: keyof typeof BACKENDS;
+  /** How its vGPUs' monitors are plugged in. Default `dp`. */
+  readonly monitor?: (typeof MONITORS)[number];
+  /** Whether its vGPUs are their guests' first displays. Default no. */
+  readonly primary?: boolean;
   /** Bytes that an engine touches in a second; default: as many as the process can. */
   readonly bandwidth?: bigint;
 }
 
 const apertureMb = (parent: GvtParent | undefined): number => Number.parseInt(parent?.aperture ?? '512M', 10);
 
-/** vGPUs. A parent may name its `aperture`, `backend` and `bandwidth`; a device is found by its guest under its name, like a PCI slot. */
+/**
+ * vGPUs. A parent may name its `aperture`, `backend`, `monitor`, `primary` and `bandwidth`; a guest has one vGPU of a parent open, and finds
+ * it under the device's name, like a PCI slot.
+ */
 export const gvtKind: MediatedKind<GvtParent> = {
   driver: 'gvt',
   deviceApi: 'vfio-pci',
@@ -32,6 +41,8 @@ export const gvtKind: MediatedKind<GvtParent> = {
     optional: {
       aperture: oneOf('aperture', APERTURES),
       backend: oneOf('backend', ['kvm', 'xen'] as const),
+      monitor: oneOf('monitor', MONITORS),
+      primary: flag,
       bandwidth: byteCount,
     },
   },
@@ -42,10 +53,14 @@ export const gvtKind: MediatedKind<GvtParent> = {
     createGvtDriver({
       apertureMb: apertureMb(parent),
       hypervisor: BACKENDS[parent?.backend ?? 'kvm'],
+      monitor: parent?.monitor ?? 'dp',
+      primary: parent?.primary ?? false,
       ...(parent?.bandwidth === undefined ? {} : { engineBytesPerMs: Number(parent.bandwidth) / MS_PER_SECOND }),
     }),
   configure(_config, ops, machine) {
-    if (ops instanceof GvtDevice) ops.backend.setWriteTraps?.(machine.memory.writeWatches);
+    if (!(ops instanceof GvtDevice)) return;
+    ops.setGuest(machine);
+    ops.backend.setWriteTraps?.(machine.memory.writeWatches);
   },
   connect: ({ name }, file, machine) => machine.plugFunction(name, new PciFunction(name, file)),
 };
