@@ -12,6 +12,8 @@ import {
   PLANE_FORMAT,
   PLANE_QUERY,
   SIZE_2M,
+  staticBackend,
+  xenBackend,
 } from '@pinion/gvt';
 import { FakeGuest, type FakeGuestOptions, POISON } from './fake-guest.js';
 import { RecordingBackend } from './recording-backend.js';
@@ -173,6 +175,21 @@ describe('what cannot be exported', () => {
     assert.throws(() => take(guest), { name: 'GVT_NO_EXPORT', errno: 'ENOTTY' });
     guest.finish();
   });
+
+  for (const [name, hypervisor] of [
+    ['xen', xenBackend],
+    ['static', staticBackend({ memory: [{ first: asGfn(0), last: asGfn(63) }] })],
+  ] as const) {
+    test(`the ${name} hypervisor says that it cannot, and a picture is there all the same`, () => {
+      const guest = show({ hypervisor });
+      assert.equal(guest.device.backend.capabilities.dmaPin, false);
+      const { bufferId } = guest.device.queryPlane(DMABUF);
+      assert.throws(() => guest.device.getBuffer(bufferId), { name: 'GVT_NO_EXPORT', errno: 'ENOTTY' });
+      assert.equal(guest.device.frame().pixels[0], 0x11);
+      guest.device.close();
+      assert.equal(guest.pins.pages, 0);
+    });
+  }
 
   for (const id of [0, 1, 99, -1, Number.NaN]) {
     test(`buffer ${id}, which no query has named`, () => {
