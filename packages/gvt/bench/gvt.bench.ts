@@ -1,7 +1,7 @@
-/** The DMA cache and the blitter. Pins cost nothing here; with PINION_BENCH_JSON the rows also go to that file. */
+/** The blitter. Pins cost nothing here; with PINION_BENCH_JSON the rows also go to that file. */
 import { appendFileSync } from 'node:fs';
-import { asGfn, asIovaFrame, asPfn, type Clock, frameRange, type PinApi, PinionError, silentLog } from '@pinion/core';
-import { BCS, createGvtDriver, DmaCache, GTT_OFFSET, REGION, SIZE_4K, xyColorBlt, xySrcCopyBlt } from '@pinion/gvt';
+import { type Clock, type PinApi, PinionError, silentLog } from '@pinion/core';
+import { BCS, createGvtDriver, GTT_OFFSET, REGION, xyColorBlt, xySrcCopyBlt } from '@pinion/gvt';
 
 const ROUNDS = Math.max(1, Number(process.env['PINION_BENCH_ROUNDS'] ?? 3) || 3);
 
@@ -10,7 +10,7 @@ interface Row {
   readonly case: string;
   readonly operation: string;
   readonly value: number;
-  readonly unit: 'ns' | 'B' | 'MB/s';
+  readonly unit: 'MB/s';
   readonly yardstick?: number;
 }
 
@@ -42,60 +42,6 @@ function freePins(memory: Uint8Array): PinApi {
       for (let page = 0; page < count; page++) out[page] = first + page;
     },
     bytes: (pfn, count) => memory.subarray(pfn * 4096, (pfn + count) * 4096),
-  };
-}
-
-/** Frames in order, or spread over 64 times as many, visited at random. */
-function frames(count: number, order: string): Float64Array {
-  const all = Float64Array.from({ length: count }, (_, at) => (order === 'sequential' ? at : at * 64));
-  if (order === 'sequential') return all;
-  let seed = 1;
-  for (let at = count - 1; at > 0; at--) {
-    seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
-    const other = seed % (at + 1);
-    [all[at], all[other]] = [all[other] ?? 0, all[at] ?? 0];
-  }
-  return all;
-}
-
-/** Map, map again, and unmap of `count` pages. */
-function benchCache(count: number, order: string): Row[] {
-  const gfns = frames(count, order);
-  const times: Record<'map' | 'map again' | 'last unmap', number[]> = { map: [], 'map again': [], 'last unmap': [] };
-  let bytes = 0;
-  for (let round = 0; round < ROUNDS; round++) {
-    const cache = new DmaCache(freePins(new Uint8Array(0)));
-    const mapAll = () => {
-      for (const gfn of gfns) cache.map(asGfn(gfn), SIZE_4K);
-    };
-    const unmapAll = () => {
-      for (const gfn of gfns) cache.unmap(asPfn(gfn));
-    };
-    times.map.push(milliseconds(mapAll));
-    times['map again'].push(milliseconds(mapAll));
-    unmapAll();
-    bytes = cache.bytes / cache.entries;
-    times['last unmap'].push(milliseconds(unmapAll));
-  }
-  const name = `${count} pages, ${order}`;
-  const timed = Object.entries(times).map(
-    ([operation, list]): Row => ({ case: name, operation, value: (middle(list) * 1e6) / count, unit: 'ns' }),
-  );
-  return [...timed, { case: name, operation: 'bytes per entry', value: bytes, unit: 'B' }];
-}
-
-/** Release of a million entries by one range. */
-function benchRelease(count: number): Row {
-  const cache = new DmaCache(freePins(new Uint8Array(0)));
-  const time = median(ROUNDS, () => {
-    for (let gfn = 0; gfn < count; gfn++) cache.map(asGfn(gfn), SIZE_4K);
-    cache.releaseRange(frameRange(asIovaFrame(0), count));
-  });
-  return {
-    case: `${count} pages, sequential`,
-    operation: 'map + release by range',
-    value: (time * 1e6) / count,
-    unit: 'ns',
   };
 }
 
@@ -183,9 +129,4 @@ function print(rows: readonly Row[]): void {
   if (file !== undefined && file !== '') appendFileSync(file, `${JSON.stringify({ bench: 'gvt', rows })}\n`);
 }
 
-const counts = [1024, 65_536, 1_048_576];
-print([
-  ...counts.flatMap((count) => ['sequential', 'random 1 in 64'].flatMap((order) => benchCache(count, order))),
-  benchRelease(1_048_576),
-  ...benchBlits(),
-]);
+print(benchBlits());

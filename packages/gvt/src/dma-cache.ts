@@ -28,6 +28,8 @@ export interface PageSource {
   unpin(first: IovaFrame, count: number, dma: Pfn): void;
 }
 
+/** Looking a frame up costs as much as passing this many slots, which lie one after the other. */
+const LOOKUP_COST = 8;
 const FREE = 0;
 const SMALL = 1;
 const LARGE = 2;
@@ -126,11 +128,11 @@ export class DmaCache {
 
   /**
    * Releases every mapping with a page in `range`, whatever its references; a 2 MiB mapping goes as a whole. Costs the smaller
-   * of the range's pages and the cache's entries. @returns mappings released.
+   * of the range's pages and the cache's slots. @returns mappings released.
    */
   releaseRange(range: FrameRange<number>): number {
     const before = this.#live;
-    if (range.last - range.first >= this.#live) this.#releaseByScan(range);
+    if ((range.last - range.first) * LOOKUP_COST >= this.#top) this.#releaseByScan(range);
     else this.#releaseByLookup(range);
     return before - this.#live;
   }
