@@ -1,10 +1,13 @@
 import assert from 'node:assert/strict';
 import { asGfn, type Gfn, PinionError } from '@pinion/core';
 import {
+  type BackendFactory,
   FaultLog,
   type GuestWriteHandler,
   type GvtQuirk,
+  type HypervisorBackend,
   KvmBackend,
+  kvmBackend,
   type Leftover,
   Ppgtt,
   type PpgttOptions,
@@ -23,6 +26,8 @@ export interface FakeTablesOptions extends FakeMemoryOptions {
   readonly trap?: boolean;
   readonly quirks?: readonly GvtQuirk[];
   readonly ppgtt?: PpgttOptions;
+  /** Default: KVM's way. */
+  readonly hypervisor?: BackendFactory;
   /** Whether the guest has 64 KiB pages on. Default true. */
   readonly ips?: boolean;
 }
@@ -30,7 +35,7 @@ export interface FakeTablesOptions extends FakeMemoryOptions {
 /** A guest's tables in its memory, and their shadows. */
 export class FakeTables {
   readonly pins: FakePins;
-  readonly backend: KvmBackend;
+  readonly backend: HypervisorBackend;
   readonly ppgtt: Ppgtt;
   readonly log = new KeptLog();
   readonly faults = new FaultLog(new RegisterFile());
@@ -46,8 +51,10 @@ export class FakeTables {
     this.ips = options.ips ?? true;
     const quirks = new Set(options.quirks);
     const { log, pins, faults } = this;
-    this.backend = new KvmBackend({ device: 'vgpu', pins, dma: fakeDma(pins), log, quirks });
-    if (options.trap ?? true) this.backend.setWriteTraps({ watchWrites: (gfn, onWrite) => this.#watch(gfn, onWrite) });
+    const { hypervisor = kvmBackend } = options;
+    this.backend = hypervisor({ device: 'vgpu', pins, dma: fakeDma(pins), log, quirks });
+    if (options.trap ?? true)
+      this.backend.setWriteTraps?.({ watchWrites: (gfn, onWrite) => this.#watch(gfn, onWrite) });
     this.backend.attach();
     this.ppgtt = new Ppgtt({
       backend: this.backend,
@@ -84,8 +91,9 @@ export class FakeTables {
     this.store(table, index * 8 + (high ? 4 : 0), new Uint8Array(Uint32Array.of(value).buffer));
   }
 
-  /** Pins taken on a guest page. */
+  /** References on the mapping of a guest page, of a backend that counts them. */
   count(gfn: number): number {
+    assert.ok(this.backend instanceof KvmBackend);
     return this.backend.cache?.refs(asGfn(gfn)) ?? 0;
   }
 
