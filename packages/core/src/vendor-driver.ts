@@ -24,6 +24,15 @@ export interface IrqInfo {
 export type IrqSink = (index: number, vector: number) => void;
 
 /**
+ * Copies to and from a guest's memory by whatever road leads there, also where it can be neither mapped nor pinned (a VMM that shares
+ * none of it). Addresses are those of DMA, bytes. Not atomic: what came before a failure stays done.
+ */
+export interface GuestMemory {
+  read(address: bigint, bytes: Uint8Array): Promise<void>;
+  write(address: bigint, bytes: Uint8Array): Promise<void>;
+}
+
+/**
  * What a device does. Source: struct vfio_device_ops. Core calls `open`, `close` and `reset` one at a time per device and awaits
  * each; `dmaUnmap` may come while one of them is under way. `readRegion` and `writeRegion` are only called while the device is open.
  */
@@ -45,6 +54,11 @@ export interface DeviceOps {
   setIrqSink?(sink: IrqSink | undefined): void;
   /** How its state is saved and restored; absent: it cannot be migrated. */
   readonly migration?: MigrationOps;
+  /**
+   * Who copies guest memory, as long as somebody can; undefined: nobody any more. For memory that `pins` and `dma` refuse with EFAULT.
+   * Must not be awaited inside `readRegion`, `writeRegion` or another duty whose caller waits: begin it there, go on later.
+   */
+  setGuestMemory?(memory: GuestMemory | undefined): void;
   /** The mediated device is removed; it is closed by then. Never fails: report through the log. */
   remove?(): void | Promise<void>;
 }

@@ -1,4 +1,4 @@
-import { PROT_READ, PROT_WRITE } from '@pinion/core';
+import { type GuestMemory, PROT_READ, PROT_WRITE } from '@pinion/core';
 import type { Calls } from './calls.js';
 import { COMMAND } from './commands.js';
 import type { DeviceHome } from './device-home.js';
@@ -8,7 +8,6 @@ import { decodeDmaAccess, encodeDmaAccess } from './dma-messages.js';
 import { vfioUserErrors } from './errors.js';
 import type { Message } from './message.js';
 import type { RequestScope } from './request-scope.js';
-import type { GuestMemory } from './served-device.js';
 
 interface InFlight {
   readonly first: bigint;

@@ -1,4 +1,4 @@
-import type { DeviceFile, IrqInfo, IrqSink, Migration, MigrationState, RegionInfo } from '@pinion/core';
+import type { DeviceFile, GuestMemory, IrqInfo, IrqSink, Migration, MigrationState, RegionInfo } from '@pinion/core';
 import type { Fd } from '@pinion/sys';
 import type { IoFd } from './info-messages.js';
 import type { Area } from './structs.js';
@@ -33,12 +33,6 @@ export interface ServedMigration {
   write(bytes: Uint8Array): void | Promise<void>;
 }
 
-/** DMA to the memory of a client, by whatever road leads there; see `GuestDma`. */
-export interface GuestMemory {
-  read(address: bigint, bytes: Uint8Array): Promise<void>;
-  write(address: bigint, bytes: Uint8Array): Promise<void>;
-}
-
 /**
  * What a server serves and a client sees: the shape that both ends have in common, so that a remote device can be served
  * again. Handlers may be asynchronous; one runs at a time.
@@ -67,13 +61,15 @@ export interface ServedExtras {
   /** Default true. */
   readonly pci?: boolean;
   readonly mappings?: ReadonlyMap<number, RegionMapping>;
+  /** Default: the device's own. */
   readonly setGuestMemory?: (memory: GuestMemory | undefined) => void;
 }
 
 /** An open device of the mediator as something to serve. `seat.file` is read at every use: it may be opened anew. */
 export function servedDevice(seat: { readonly file: DeviceFile }, extras: ServedExtras = {}): ServedDevice {
   const { ops, name } = seat.file.device;
-  const { pci = true, mappings, setGuestMemory } = extras;
+  const { pci = true, mappings } = extras;
+  const setGuestMemory = extras.setGuestMemory ?? ops.setGuestMemory?.bind(ops);
   const regions = (ops.regions ?? []).map((region) => {
     const mapping = mappings?.get(region.index);
     return mapping === undefined ? region : { ...region, mapping };

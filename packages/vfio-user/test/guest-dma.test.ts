@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { GuestMemory } from '@pinion/core';
 import {
   COMMAND,
   decodeDmaAccess,
@@ -9,7 +10,6 @@ import {
   encodeMessage,
   encodeRegionAccess,
   encodeVersion,
-  type GuestMemory,
   HEADER_FLAG,
   type Message,
 } from '@pinion/vfio-user';

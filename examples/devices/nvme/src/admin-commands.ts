@@ -13,7 +13,7 @@ import {
 import type { Logs } from './logs.js';
 import type { QueueTable } from './queue-table.js';
 import type { SubmissionQueue } from './queues.js';
-import { ADMIN, ALL_NAMESPACES, IDENTIFY, LOG, MAX_TRANSFER, NAMESPACE, STATUS } from './registers.js';
+import { ADMIN, ALL_NAMESPACES, IDENTIFY, LOG, MAX_TRANSFER, NAMESPACE, STATUS, type Status } from './registers.js';
 import type { Command, Outcome } from './wire.js';
 
 /** What admin commands work on. */
@@ -59,7 +59,7 @@ export class AdminCommands {
     return run === undefined ? { status: STATUS.INVALID_OPCODE } : run(command);
   }
 
-  #identify(command: Command): Outcome {
+  #identify(command: Command): Execution {
     const { who } = this.#parts;
     const { namespace } = command;
     const subject = command.dwords[0] & 0xff;
@@ -73,7 +73,7 @@ export class AdminCommands {
     return this.#give(command, subject === IDENTIFY.NAMESPACE ? identifyNamespace(who) : namespaceDescriptors(who));
   }
 
-  #logPage(command: Command): Outcome {
+  #logPage(command: Command): Execution {
     const [dword10, dword11, offsetLow, offsetHigh] = command.dwords;
     const id = dword10 & 0xff;
     const page = this.#parts.logs.page(id);
@@ -83,18 +83,31 @@ export class AdminCommands {
       return { status: STATUS.INVALID_FIELD };
     const bytes = new Uint8Array(length);
     bytes.set(page.subarray(offsetLow, offsetLow + length));
-    const outcome = this.#give(command, bytes);
-    const read = outcome.status === STATUS.SUCCESS && (dword10 & RETAIN_EVENT) === 0;
-    if (read && id === LOG.ERRORS) this.#parts.events.acknowledge(id);
-    return outcome;
+    return this.#give(command, bytes, () => {
+      if ((dword10 & RETAIN_EVENT) === 0 && id === LOG.ERRORS) this.#parts.events.acknowledge(id);
+    });
   }
 
-  #give(command: Command, bytes: Uint8Array): Outcome {
-    const buffer = this.#parts.data.pin(command, bytes.length, PROT_WRITE);
-    if (typeof buffer === 'number') return { status: buffer };
+  /** `given` is called when the bytes are there. */
+  #give(command: Command, bytes: Uint8Array, given: () => void = () => {}): Execution {
+    const { data } = this.#parts;
+    const ended = (status: Status): Outcome => {
+      if (status === STATUS.SUCCESS) given();
+      return { status };
+    };
+    const buffer = data.pin(command, bytes.length, PROT_WRITE);
+    if (typeof buffer === 'number') {
+      if (!data.mayCopy(buffer)) return ended(buffer);
+      const about = { length: bytes.length, prot: PROT_WRITE };
+      return {
+        buffer: undefined,
+        far: true,
+        outcome: data.copy(command, about, (views) => scatter(bytes, views)).then(ended),
+      };
+    }
     scatter(bytes, buffer.views);
     buffer.release();
-    return { status: STATUS.SUCCESS };
+    return ended(STATUS.SUCCESS);
   }
 
   #deleteSubmission({ dwords }: Command): Execution {

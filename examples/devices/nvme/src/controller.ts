@@ -2,6 +2,7 @@ import type { FrameRange, Log, PinningDeviceContext } from '@pinion/core';
 import type { PciDevice } from '@pinion/pci';
 import { AdminCommands } from './admin-commands.js';
 import { Events } from './events.js';
+import { FarMemory } from './far-memory.js';
 import { Features } from './features.js';
 import { type Execution, GuestData, type InFlight } from './guest-data.js';
 import type { Identification } from './identify.js';
@@ -33,6 +34,8 @@ const NO_COMMAND = 0xffff;
  * memory is pinned for a queue as long as it exists and for a command as long as it runs. Source: NVMe 1.4 sections 3, 4 and 7.
  */
 export class Controller {
+  /** Guest memory that cannot be pinned. */
+  readonly far = new FarMemory();
   readonly #context: PinningDeviceContext;
   readonly #log: Log;
   readonly #pci: () => PciDevice;
@@ -56,8 +59,9 @@ export class Controller {
     this.#context = context;
     this.#log = log;
     this.#pci = pci;
-    const data = new GuestData({ pins, dma, log });
-    this.#queues = new QueueTable(pins, () => (pci().interrupts.mode === 'msix' ? vectors : 1));
+    const { far } = this;
+    const data = new GuestData({ pins, dma, far, log });
+    this.#queues = new QueueTable(pins, far, () => (pci().interrupts.mode === 'msix' ? vectors : 1));
     this.#features = new Features({ vectors, queuesExist: () => this.#queues.hasIoQueues });
     this.#logs = new Logs(who.firmware);
     this.#events = new Events((id, outcome) => this.#completeEvent(id, outcome));
@@ -106,7 +110,7 @@ export class Controller {
       for (const ring of rings) ring.release();
     };
     const touches = ({ work, queue }: Running): boolean =>
-      work.buffer?.touches(range) === true || queue.completions.ring.touches(range);
+      work.far !== true && (work.buffer?.touches(range) === true || queue.completions.ring.touches(range));
     const settled = this.#settled(touches);
     if (settled === undefined) {
       release();
@@ -187,6 +191,7 @@ export class Controller {
   #disable(): void {
     this.#scheduled?.();
     this.#scheduled = undefined;
+    this.far.abandon();
     this.#queues.clear();
     this.#events.reset();
     this.#rung.clear();
@@ -262,7 +267,7 @@ export class Controller {
     for (let before = -1; before !== taken && this.#mayTake(taken); ) {
       before = taken;
       for (const queue of this.#queues.submissions.values()) {
-        if (queue.empty || queue.completions.waiting.length > 0 || !this.#mayTake(taken)) continue;
+        if (queue.empty || queue.fetching || queue.completions.waiting.length > 0 || !this.#mayTake(taken)) continue;
         taken += 1;
         this.#take(queue);
       }
@@ -289,6 +294,10 @@ export class Controller {
     let namespace = 0;
     try {
       const command = queue.take();
+      if (command === undefined) {
+        this.#fetch(queue);
+        return;
+      }
       ({ id, namespace } = command);
       execution = (queue.id === 0 ? this.#admin : this.#io).execute(command);
     } catch (cause) {
@@ -298,6 +307,18 @@ export class Controller {
     if (execution === undefined) return;
     if ('outcome' in execution) this.#track(queue, { id, namespace }, execution);
     else this.#complete(queue, { id, namespace }, execution);
+  }
+
+  /** Begun later: whoever rings may be waiting for an answer, and copies nothing until it has it. */
+  #fetch(queue: SubmissionQueue): void {
+    queue.fetching = true;
+    const there = (): boolean => this.#queues.submissions.get(queue.id) === queue;
+    void Promise.resolve()
+      .then(() => queue.fetch())
+      .then(
+        () => there() && this.#process(),
+        (cause: unknown) => there() && this.#fail(`submission queue ${queue.id} cannot be copied`, cause),
+      );
   }
 
   #track(queue: SubmissionQueue, command: { id: number; namespace: number }, work: InFlight): void {
@@ -322,11 +343,25 @@ export class Controller {
 
   #put(completions: CompletionQueue, completion: Completion): void {
     try {
-      completions.put(completion);
-      this.#rung.add(completions);
+      const written = completions.put(completion);
+      if (written !== undefined) this.#putFar(completions, written);
+      else this.#rung.add(completions);
     } catch (cause) {
       this.#fail(`completion queue ${completions.id} cannot be reached`, cause);
     }
+  }
+
+  /** The host is told of an entry when it is there. */
+  #putFar(completions: CompletionQueue, written: Promise<void>): void {
+    const there = (): boolean => this.#queues.completions.get(completions.id) === completions;
+    void written.then(
+      () => {
+        if (!there()) return;
+        this.#rung.add(completions);
+        this.#interrupt();
+      },
+      (cause: unknown) => there() && this.#fail(`completion queue ${completions.id} cannot be copied`, cause),
+    );
   }
 
   #completeEvent(id: number, outcome: Outcome): void {

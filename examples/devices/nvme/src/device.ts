@@ -93,6 +93,9 @@ export function createDisk(
   return {
     ...pci.ops(),
     dmaUnmap: (range) => controller.dmaUnmap(range),
+    setGuestMemory: (memory) => {
+      controller.far.current = memory;
+    },
     remove: () => store.close(),
   };
 }

@@ -10,6 +10,7 @@ export const errors = catalogue('NVME', {
     'EIO',
     ({ path, offset }: { path: string; offset: number }) => `${path} ends at byte ${offset}; somebody truncated it`,
   ],
+  NO_MEMORY: ['EFAULT', ({ problem }: { problem: string }) => `guest memory cannot be copied: ${problem}`],
   BAD_SIZE: [
     'EINVAL',
     ({ size, block }: { size: number; block: number }) =>

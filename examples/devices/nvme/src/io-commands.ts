@@ -53,14 +53,20 @@ export class IoCommands {
     if (typeof extent === 'number') return { status: extent };
     const { offset, length } = extent;
     if (length > MAX_TRANSFER) return { status: STATUS.INVALID_FIELD };
-    const buffer = this.#data.pin(command, length, write ? PROT_READ : PROT_WRITE);
-    if (typeof buffer === 'number') return { status: buffer };
-    if (!write) {
-      this.#logs.countRead(length);
-      return this.#run(buffer, () => store.read(offset, buffer.views), STATUS.READ_ERROR);
-    }
-    this.#logs.countWrite(length);
-    return this.#run(buffer, () => this.#safely(command, () => store.write(offset, buffer.views)), STATUS.WRITE_FAULT);
+    const prot = write ? PROT_READ : PROT_WRITE;
+    const move = (views: readonly Uint8Array[]): void | Promise<void> =>
+      write ? this.#safely(command, () => store.write(offset, views)) : store.read(offset, views);
+    const failure = write ? STATUS.WRITE_FAULT : STATUS.READ_ERROR;
+    const buffer = this.#data.pin(command, length, prot);
+    if (typeof buffer === 'number' && !this.#data.mayCopy(buffer)) return { status: buffer };
+    if (write) this.#logs.countWrite(length);
+    else this.#logs.countRead(length);
+    if (typeof buffer !== 'number') return this.#run(buffer, () => move(buffer.views), failure);
+    const outcome = this.#data.copy(command, { length, prot }, move).then(
+      (status) => ({ status }),
+      (cause: unknown) => this.#failed(failure, cause),
+    );
+    return { buffer: undefined, far: true, outcome };
   }
 
   #zero(command: Command): Execution {
@@ -87,15 +93,20 @@ export class IoCommands {
     return { offset: Number(first) * blockSize, length: count * blockSize };
   }
 
+  #failed(status: Status, cause: unknown): Outcome {
+    this.#logs.countMediaError();
+    this.#log.warn('nvme: the store failed', cause);
+    return { status };
+  }
+
   #run(buffer: GuestBuffer | undefined, action: () => void | Promise<void>, failure: Status): Execution {
     const end = (status: Status): Outcome => {
       buffer?.release();
       return { status };
     };
     const failed = (cause: unknown): Outcome => {
-      this.#logs.countMediaError();
-      this.#log.warn('nvme: the store failed', cause);
-      return end(failure);
+      buffer?.release();
+      return this.#failed(failure, cause);
     };
     try {
       const work = action();

@@ -1,4 +1,5 @@
 import { type PinApi, PROT_READ, PROT_WRITE, pageOffset } from '@pinion/core';
+import type { FarMemory } from './far-memory.js';
 import { CompletionQueue, SubmissionQueue } from './queues.js';
 import { ENTRY, LIMIT, STATUS, type Status } from './registers.js';
 import { Ring } from './ring.js';
@@ -20,11 +21,13 @@ export class QueueTable {
   readonly submissions = new Map<number, SubmissionQueue>();
   readonly completions = new Map<number, CompletionQueue>();
   readonly #pins: PinApi;
+  readonly #far: FarMemory;
   readonly #vectors: () => number;
 
   /** `vectors`: how many interrupt vectors a queue may choose from now. */
-  constructor(pins: PinApi, vectors: () => number) {
+  constructor(pins: PinApi, far: FarMemory, vectors: () => number) {
     this.#pins = pins;
+    this.#far = far;
     this.#vectors = vectors;
   }
 
@@ -123,11 +126,11 @@ export class QueueTable {
   }
 
   #completionRing(address: bigint, entries: number): Ring {
-    return new Ring(this.#pins, { address, entries, entrySize: ENTRY.COMPLETION, prot: PROT_WRITE });
+    return new Ring(this.#pins, this.#far, { address, entries, entrySize: ENTRY.COMPLETION, prot: PROT_WRITE });
   }
 
   #submissionRing(address: bigint, entries: number): Ring {
-    return new Ring(this.#pins, { address, entries, entrySize: ENTRY.SUBMISSION, prot: PROT_READ });
+    return new Ring(this.#pins, this.#far, { address, entries, entrySize: ENTRY.SUBMISSION, prot: PROT_READ });
   }
 }
 

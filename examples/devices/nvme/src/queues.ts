@@ -1,3 +1,4 @@
+import { ENTRY } from './registers.js';
 import type { Ring } from './ring.js';
 import { type Command, type Completion, decodeCommand, encodeCompletion } from './wire.js';
 
@@ -8,6 +9,10 @@ export class SubmissionQueue {
   readonly completions: CompletionQueue;
   head = 0;
   tail = 0;
+  /** Commands that were copied and not taken yet. */
+  readonly #fetched: Command[] = [];
+  /** Commands are being copied. */
+  fetching = false;
 
   constructor(id: number, ring: Ring, completions: CompletionQueue) {
     this.id = id;
@@ -19,11 +24,30 @@ export class SubmissionQueue {
     return this.head === this.tail;
   }
 
-  /** Reads the next command: what the host does to the entry afterwards changes nothing. @throws what pinning throws. */
-  take(): Command {
-    const command = decodeCommand(this.ring.page(this.head), this.ring.offset(this.head));
-    this.head = (this.head + 1) % this.ring.entries;
+  /**
+   * Reads the next command: what the host does to the entry afterwards changes nothing. @returns undefined if it must be fetched first.
+   * @throws what pinning throws.
+   */
+  take(): Command | undefined {
+    if (this.empty) return undefined;
+    const command =
+      this.#fetched.shift() ??
+      (this.ring.reach() === 'far' ? undefined : decodeCommand(this.ring.page(this.head), this.ring.offset(this.head)));
+    if (command !== undefined) this.head = (this.head + 1) % this.ring.entries;
     return command;
+  }
+
+  /** Copies what the host has submitted, up to the end of the ring. @throws what copying throws. */
+  async fetch(): Promise<void> {
+    this.fetching = true;
+    try {
+      const count = this.head <= this.tail ? this.tail - this.head : this.ring.entries - this.head;
+      const bytes = await this.ring.copy(this.head, count);
+      const view = new DataView(bytes.buffer);
+      for (let at = 0; at < bytes.length; at += ENTRY.SUBMISSION) this.#fetched.push(decodeCommand(view, at));
+    } finally {
+      this.fetching = false;
+    }
   }
 }
 
@@ -38,6 +62,8 @@ export class CompletionQueue {
   head = 0;
   tail = 0;
   #phase = 1;
+  /** Settles when all entries so far were written. */
+  #written: Promise<void> = Promise.resolve();
 
   constructor(id: number, ring: Ring, vector: number | undefined) {
     this.id = id;
@@ -60,13 +86,21 @@ export class CompletionQueue {
     return (head - this.head + entries) % entries <= (this.tail - this.head + entries) % entries;
   }
 
-  /** Writes an entry; there must be room. @throws what pinning throws. */
-  put(completion: Completion): void {
-    const place = { view: this.ring.page(this.tail), at: this.ring.offset(this.tail) };
-    encodeCompletion(place, completion, this.#phase);
-    this.tail += 1;
-    if (this.tail < this.ring.entries) return;
-    this.tail = 0;
-    this.#phase ^= 1;
+  /**
+   * Writes an entry; there must be room. @returns undefined if it is there, else when it will be: entries are written one after the other.
+   * @throws what pinning throws.
+   */
+  put(completion: Completion): Promise<void> | undefined {
+    const index = this.tail;
+    const phase = this.#phase;
+    const far = this.ring.reach() === 'far';
+    const view = far ? new DataView(new ArrayBuffer(ENTRY.COMPLETION)) : this.ring.page(index);
+    encodeCompletion({ view, at: far ? 0 : this.ring.offset(index) }, completion, phase);
+    this.tail = (index + 1) % this.ring.entries;
+    if (this.tail === 0) this.#phase ^= 1;
+    if (!far) return undefined;
+    const written = this.#written.then(() => this.ring.store(index, new Uint8Array(view.buffer)));
+    this.#written = written.catch(() => {}); // why: whoever put that entry hears of it
+    return written;
   }
 }

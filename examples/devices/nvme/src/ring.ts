@@ -8,6 +8,7 @@ import {
   type Prot,
   rangesOverlap,
 } from '@pinion/core';
+import type { FarMemory } from './far-memory.js';
 
 /** Where a queue lies: `address` begins a page, in bytes; `entries` of `entrySize` bytes (a power of two). */
 export interface RingPlace {
@@ -18,7 +19,7 @@ export interface RingPlace {
 }
 
 /**
- * The memory of a queue. It stays pinned until its mapping goes; used again after that it is pinned anew, because a VMM takes
+ * The memory of a queue. It stays pinned until its mapping goes; where it cannot be pinned, entries are copied; used again after that it is pinned anew, because a VMM takes
  * memory out and puts it back while it moves windows around (reference vfio-user 1.18).
  */
 export class Ring {
@@ -26,11 +27,14 @@ export class Ring {
   readonly #api: PinApi;
   readonly #place: RingPlace;
   readonly #range: FrameRange;
+  readonly #far: FarMemory;
+  #isFar = false;
   #pinned: PinnedPages | undefined;
   #pages: readonly DataView[] = [];
 
-  constructor(api: PinApi, place: RingPlace) {
+  constructor(api: PinApi, far: FarMemory, place: RingPlace) {
     this.#api = api;
+    this.#far = far;
     this.#place = place;
     this.entries = place.entries;
     this.#range = frameRange(iovaFrame(place.address), Math.ceil((place.entries * place.entrySize) / PAGE_SIZE));
@@ -48,11 +52,33 @@ export class Ring {
     return (index * this.#place.entrySize) % PAGE_SIZE;
   }
 
-  /** @throws what pinning throws. */
+  /** How its entries are reached: as live bytes, or by copies. Finds out if it must. @throws what pinning throws. */
+  reach(): 'near' | 'far' {
+    if (this.#pinned === undefined && !this.#isFar) this.pin();
+    return this.#isFar ? 'far' : 'near';
+  }
+
+  /** @throws what pinning throws, unless somebody can copy instead. */
   pin(): void {
     const { first, last } = this.#range;
-    this.#pinned = this.#api.pin(first, last - first + 1, this.#place.prot);
-    this.#pages = this.#pinned.views().flatMap(pagesOf);
+    try {
+      this.#pinned = this.#api.pin(first, last - first + 1, this.#place.prot);
+      this.#pages = this.#pinned.views().flatMap(pagesOf);
+    } catch (cause) {
+      if (!this.#far.explains(cause)) throw cause;
+      this.#isFar = true;
+    }
+  }
+
+  /** A copy of `count` entries from `index` on, as far as the ring goes. @throws what copying throws. */
+  copy(index: number, count: number): Promise<Uint8Array> {
+    const { entrySize } = this.#place;
+    return this.#far.read(this.#addressOf(index), Math.min(count, this.entries - index) * entrySize);
+  }
+
+  /** Overwrites an entry. @throws what copying throws. */
+  store(index: number, entry: Uint8Array): Promise<void> {
+    return this.#far.write(this.#addressOf(index), entry);
   }
 
   touches(range: FrameRange): boolean {
@@ -62,7 +88,12 @@ export class Ring {
   release(): void {
     this.#pinned?.unpin();
     this.#pinned = undefined;
+    this.#isFar = false;
     this.#pages = [];
+  }
+
+  #addressOf(index: number): bigint {
+    return this.#place.address + BigInt(index * this.#place.entrySize);
   }
 }
 
