@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const PINION = join(dirname(fileURLToPath(import.meta.url)), '../../../packages/cli/dist/main.js');
@@ -10,6 +9,11 @@ const PINION = join(dirname(fileURLToPath(import.meta.url)), '../../../packages/
 export interface ServeEvent {
   readonly event: string;
   readonly [detail: string]: unknown;
+}
+
+/** A test, or anything else that has an end. */
+export interface Owner {
+  after(end: () => Promise<void>): void;
 }
 
 export class ServeProcess {
@@ -36,10 +40,10 @@ export class ServeProcess {
     });
   }
 
-  /** Starts it, and waits until it listens. It is killed with the test, if it still runs then. */
-  static async start(t: TestContext, ...args: readonly string[]): Promise<ServeProcess> {
+  /** Starts it, and waits until it listens. It is killed at the end of what it belongs to (a test), if it still runs then. */
+  static async start(owner: Owner, ...args: readonly string[]): Promise<ServeProcess> {
     const serve = new ServeProcess(args);
-    t.after(() => serve.kill());
+    owner.after(() => serve.kill());
     await serve.event('ready');
     return serve;
   }

@@ -37,6 +37,9 @@ const KERNEL_ARGS = (
   'apparmor=0 ipv6.disable=1'
 ).split(' ');
 
+/** The kernel's command line for a guest of `guestImage`: console on the first serial port, and what makes a boot fast. */
+export const guestKernelArgs = (further: readonly string[] = []): string => [...KERNEL_ARGS, ...further].join(' ');
+
 /** A Linux guest in a QEMU of its own: an unmodified kernel, a RAM disk, a shell. */
 export class LinuxGuest {
   readonly name: string;
@@ -142,7 +145,7 @@ async function startQemu(kit: QemuKit, image: Uint8Array, options: LinuxGuestOpt
   try {
     const initrd = join(folder, 'initrd');
     writeFileSync(initrd, image);
-    const kernel = { image: kit.kernel, initrd, commandLine: [...KERNEL_ARGS, ...kernelArgs].join(' ') };
+    const kernel = { image: kit.kernel, initrd, commandLine: guestKernelArgs(kernelArgs) };
     return await Qemu.start({
       program: kit.qemu,
       name,
