@@ -209,6 +209,7 @@ describe('a vGPU behind QEMU, without a guest', () => {
     const vgpu = new Registers(qtest, BAR0);
     const low = await vgpu.read(PVINFO.LOW_BASE);
     for (let page = 0; page < 256; page++) await vgpu.map(low + page * PAGE, MEMORY + page * PAGE);
+    await vgpu.read(PVINFO.LOW_BASE); // QEMU waits for no write, but a read comes behind them
     assert.equal(house.pinsOf('vgpu'), 256);
     await qemu.kill();
     await house.disconnected('vgpu');
