@@ -5,6 +5,7 @@ import {
   adaptHypervisor,
   type BackendFactory,
   type BackendParts,
+  createGvtDriver,
   type GuestWriteHandler,
   ggttOwner,
   type HypervisorBackend,
@@ -16,6 +17,7 @@ import {
   XenBackend,
   xenBackend,
 } from '@pinion/gvt';
+import { FakeClock } from '@pinion/testkit';
 import { type FakeMemoryOptions, FakePins, KeptLog } from './fake-guest.js';
 
 const PAGES = 2048;
@@ -430,5 +432,59 @@ describe('the adapter', () => {
     assert.throws(() => backend.readGuest(1n, new Uint8Array(2)), { name: 'GVT_NO_GUEST' });
     assert.throws(() => backend.injectMsi(5, 6), { name: 'GVT_NO_GUEST' });
     assert.equal(calls.length, 3);
+  });
+});
+
+describe('a hypervisor that fails', () => {
+  const context = (name: string) => {
+    const refuse = () => assert.fail('nothing is copied here');
+    return {
+      name,
+      type: 'V5_2',
+      parent: 'gpu',
+      dma: { read: refuse, write: refuse },
+      clock: new FakeClock(),
+      log: new KeptLog(),
+      pins: new FakePins(),
+    };
+  };
+
+  test('when the vGPU is created: what the vGPU had taken of the GPU is free again', () => {
+    let refuses = true;
+    const driver = createGvtDriver({
+      hypervisor: (parts) => {
+        if (refuses) throw new PinionError('TEST_NO_HYPERVISOR', 'ENODEV', 'not now');
+        return kvmBackend(parts);
+      },
+    });
+    assert.equal(driver.available('V5_2'), 1);
+    assert.throws(() => driver.create(context('a')), { name: 'TEST_NO_HYPERVISOR' });
+    assert.deepEqual([driver.available('V5_2'), driver.device('a')], [1, undefined]);
+    refuses = false;
+    driver.create(context('a'));
+    assert.equal(driver.available('V5_2'), 0);
+    driver.device('a')?.remove();
+    assert.equal(driver.available('V5_2'), 1);
+  });
+
+  test('when the vGPU opens: it stays closed, and opens when there is memory', () => {
+    const pins = new FakePins({ pages: PAGES, limit: 600 });
+    const memory = [{ first: asGfn(0), last: asGfn(1023) }];
+    const late = [{ first: asGfn(0), last: asGfn(511) }];
+    for (const [ranges, opens] of [
+      [memory, false],
+      [late, true],
+    ] as const) {
+      const driver = createGvtDriver({ hypervisor: staticBackend({ memory: ranges }) });
+      driver.create({ ...context('a'), pins });
+      const device = driver.device('a');
+      assert.ok(device);
+      if (!opens) assert.throws(() => device.open(), { errno: 'ENOMEM' });
+      else device.open();
+      assert.equal(pins.pages, opens ? 512 : 0);
+      if (opens) device.close();
+      device.remove();
+      assert.equal(pins.pages, 0);
+    }
   });
 });

@@ -1,5 +1,7 @@
 import {
   BCS,
+  DISPLAY,
+  type ExportedPlane,
   G2V,
   MODE,
   miBatchBufferEnd,
@@ -7,6 +9,9 @@ import {
   miFlushStore,
   miNoop,
   miStoreDword,
+  PIPE_ENABLE,
+  PLANE_ENABLE,
+  PLANE_FORMAT,
   PVINFO,
   REGION,
   RING,
@@ -58,6 +63,35 @@ export function ringGuest(world: GvtWorld): Actor {
       draws: () => world.write(BCS.TAIL, commands.length * 4),
       'maps it again': () => mapScreen(world),
       'draws again': () => world.write(BCS.TAIL, commands.length * 8),
+    },
+  };
+}
+
+/** Shows the ring's guest's screen: its first 16 rows. */
+function turnOn(world: GvtWorld): void {
+  world.write(DISPLAY.PIPESRC, ((1024 - 1) << 16) | 15);
+  world.write(DISPLAY.PLANE_STRIDE, PAGE / 64);
+  world.write(DISPLAY.PLANE_CTL, PLANE_ENABLE | PLANE_FORMAT.XRGB8888);
+  world.write(DISPLAY.TRANSCONF, PIPE_ENABLE);
+  world.write(DISPLAY.PLANE_SURF, world.base + SCREEN * PAGE);
+}
+
+/** Somebody outside who shows the screen of the ring's guest, and keeps it for a while. */
+export function viewer(world: GvtWorld): Actor {
+  let plane: ExportedPlane | undefined;
+  const answered = (ask: () => void): void => world.tries(ask);
+  return {
+    name: 'viewer',
+    steps: {
+      'takes the screen': () => {
+        turnOn(world);
+        answered(() => {
+          plane = world.device.exportPlane();
+        });
+      },
+      looks: () => answered(() => plane?.read(0, new Uint8Array(2 * PAGE))),
+      'looks again': () => answered(() => plane?.frame()),
+      'gives it back': () => plane?.close(),
     },
   };
 }

@@ -34,6 +34,8 @@ const LIVES = {
 
 export interface ScenarioOptions extends ExploredOptions {
   readonly guest: (world: GvtWorld) => Actor;
+  /** Somebody else besides; default nobody. */
+  readonly other?: (world: GvtWorld) => Actor;
   readonly life: keyof typeof LIVES;
   /** What the VMM takes away and maps again; default the pages that are drawn on. */
   readonly unmaps?: FrameRange;
@@ -42,14 +44,16 @@ export interface ScenarioOptions extends ExploredOptions {
 }
 
 /** A guest draws while its VMM takes memory away and maps other memory there, and something happens to the vGPU. */
-export function makeScenario({ guest, life, unmaps = GOING, horizon = 0, ...options }: ScenarioOptions): Scenario {
+export function makeScenario(request: ScenarioOptions): Scenario {
+  const { guest, other, life, unmaps = GOING, horizon = 0, ...options } = request;
   return {
     name: `unmap against map, dispatch and ${life}`,
     async start() {
       const world = await GvtWorld.start(options);
       const vmm = { unmaps: () => world.unmap(unmaps), 'maps other memory': () => world.map(unmaps) };
+      const actors = [guest(world), { name: 'vmm', steps: vmm }, { name: 'life', steps: LIVES[life](world) }];
       return {
-        actors: [guest(world), { name: 'vmm', steps: vmm }, { name: 'life', steps: LIVES[life](world) }],
+        actors: other === undefined ? actors : [...actors, other(world)],
         clock: world.clock,
         horizon,
         check: () => world.check(),

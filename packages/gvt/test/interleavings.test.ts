@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import type { FrameRange, Gfn, Pfn } from '@pinion/core';
 import { type BackendFactory, KvmBackend, kvmBackend } from '@pinion/gvt';
 import { explore, replay } from '@pinion/testkit';
-import { COLOR, contextGuest, ringGuest } from './explored-guests.js';
+import { COLOR, contextGuest, ringGuest, viewer } from './explored-guests.js';
 import { assertPasses, BACKENDS, makeScenario } from './explored-scenarios.js';
 import { GOING, GvtWorld } from './explored-world.js';
 
@@ -37,6 +37,24 @@ describe('a guest that draws by the ring', () => {
     assertPasses(makeScenario({ guest: ringGuest, life: 'a reset' }), { bound: 60, depth: 1 }));
 
   test('removed', () => assertPasses(makeScenario({ guest: ringGuest, life: 'removal', mixed: true }), { bound: 12 }));
+});
+
+describe('a screen that is shown outside', () => {
+  for (const life of ['close and open', 'a reset', 'removal'] as const) {
+    test(`meanwhile: ${life}`, () =>
+      assertPasses(makeScenario({ guest: ringGuest, other: viewer, life, mixed: true }), { bound: 20 }));
+  }
+
+  test('is one that the viewer can see if nobody disturbs it', async () => {
+    const world = await GvtWorld.start();
+    for (const run of Object.values(ringGuest(world).steps)) await run();
+    world.clock.advance(0);
+    await viewer(world).steps['takes the screen']?.();
+    assert.deepEqual(world.device.exported, { buffers: 1, pages: 16 });
+    await world.close();
+    assert.deepEqual(world.device.exported.pages, 0);
+    await world.end();
+  });
 });
 
 /** Remembers every address it ever handed out, and takes that of a page whose mapping is gone for one that is held. */
