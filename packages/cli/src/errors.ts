@@ -44,10 +44,18 @@ export const cliErrors = catalogue('CLI', {
     (d: { module: string; problem: string }) =>
       `${d.module} is no plugin: ${d.problem}; export one plugin, or one function that makes one`,
   ],
+  NO_PROGRAM: [
+    'ENOENT',
+    (d: { file: string; problem: string }) => `the guest's program ${d.file} cannot be run: ${d.problem}`,
+  ],
+  INTERRUPTED: ['ECANCELED', (d: { what: string; signal: string }) => `${d.what} was ended by ${d.signal}`],
   SOCKET_TAKEN: [
     'EADDRINUSE',
     (d: { path: string; by: string }) => `${d.path} is taken by ${d.by}; choose another path or end it`,
   ],
   SYSTEM: ['EIO', (d: { call: string; what: string; problem: string }) => `${d.call} ${d.what}: ${d.problem}`],
-  UNEXPECTED: ['EIO', (d: { problem: string }) => `a defect of this program or of a plugin: ${d.problem}`],
+  UNEXPECTED: [
+    'EIO',
+    (d: { problem: string }) => `a defect of this program, of a plugin or of a guest's program: ${d.problem}`,
+  ],
 });

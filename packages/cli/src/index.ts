@@ -1,6 +1,11 @@
+export type { Context } from './context.js';
+export { examine } from './doctor/command.js';
+export type { Finding, Machine } from './doctor/finding.js';
+export { thisMachine } from './doctor/this-machine.js';
 export { cliErrors } from './errors.js';
 export { EXIT } from './exit-codes.js';
 export { type Failure, failureLine, failuresOf, failureText } from './failure-text.js';
+export { createOutput, type Output, type OutputEvent } from './output.js';
 export { runPinion } from './program.js';
 export { parseRule } from './proxy/rule-text.js';
 export { seededRandom } from './proxy/seeded-random.js';

@@ -1,11 +1,13 @@
 import { CORE_VERSION } from '@pinion/core';
 import { Command, CommanderError, Option } from 'commander';
 import type { Runner } from './context.js';
+import { addDoctor } from './doctor/command.js';
 import { cliErrors } from './errors.js';
 import { EXIT } from './exit-codes.js';
 import { exitCodeOf } from './failure-text.js';
 import { createOutput, LOG_LEVELS, type LogLevel } from './output.js';
 import { addProxy } from './proxy/command.js';
+import { addRun } from './run/command.js';
 import { addServe } from './serve/command.js';
 import type { Surroundings } from './surroundings.js';
 
@@ -32,6 +34,8 @@ export async function runPinion(args: readonly string[], around: Surroundings): 
   };
   addServe(program, run);
   addProxy(program, run);
+  addRun(program, run);
+  addDoctor(program, run);
   try {
     await program.parseAsync([...args], { from: 'user' });
     return code;

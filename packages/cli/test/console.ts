@@ -1,9 +1,10 @@
-import { type EXIT, runPinion, type StopSignal, type Surroundings } from '@pinion/cli';
+import assert from 'node:assert/strict';
+import { runPinion, type StopSignal, type Surroundings } from '@pinion/cli';
 import { systemClock } from '@pinion/core';
 
 /** Runs the command in this process, with what it prints kept. */
 export class Recorded implements Surroundings {
-  readonly terminal: boolean = false;
+  readonly terminal: boolean;
   readonly environment: Record<string, string | undefined> = {};
   readonly pid = 42;
   readonly folder: string;
@@ -12,8 +13,14 @@ export class Recorded implements Surroundings {
   complained = '';
   readonly #listeners = new Set<(signal: StopSignal) => void>();
 
-  constructor(folder: string) {
+  constructor(folder: string, { terminal = false } = {}) {
     this.folder = folder;
+    this.terminal = terminal;
+  }
+
+  /** @returns the exit code. */
+  run(args: readonly string[]): Promise<number> {
+    return runPinion(args, this);
   }
 
   out(text: string): void {
@@ -44,9 +51,17 @@ export async function inProcess(
   args: readonly string[],
   folder: string,
   environment: Readonly<Record<string, string>> = {},
-): Promise<{ code: (typeof EXIT)[keyof typeof EXIT] | number; out: string; err: string }> {
+): Promise<{ code: number; out: string; err: string }> {
   const around = new Recorded(folder);
   Object.assign(around.environment, environment);
-  const code = await runPinion(args, around);
+  const code = await around.run(args);
   return { code, out: around.written, err: around.complained };
+}
+
+/** Turns of the event loop until something is so; the number is a limit for what never comes. */
+export async function until(so: () => boolean, turns = 100_000): Promise<void> {
+  for (let turn = 0; !so(); turn += 1) {
+    assert.ok(turn < turns, 'it never came');
+    await new Promise(setImmediate);
+  }
 }
