@@ -11,6 +11,7 @@ import { Failsafe } from './failsafe.js';
 import { FaultLog } from './faults.js';
 import { FencedMemory } from './fenced-memory.js';
 import { defineFences } from './fences.js';
+import { defineHardware } from './gen9-hardware.js';
 import { Ggtt } from './ggtt.js';
 import { GraphicsMemory } from './graphics-memory.js';
 import type { BackendFactory, HypervisorBackend } from './hypervisor/backend.js';
@@ -86,6 +87,7 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const opregion = new OpRegion(backend, log);
   const config = new ConfigSpace(parts, configEffects(life, windows, opregion));
   const registers = new RegisterFile();
+  defineHardware(registers);
   const faults = new FaultLog(registers);
   const failsafe = new Failsafe(context.name, log);
   const ggtt = new Ggtt(resources, backend, log);

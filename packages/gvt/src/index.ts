@@ -52,6 +52,7 @@ export { ALL_ENGINES } from './engine/submission.js';
 export { gvtErrors } from './errors.js';
 export { type EngineName, FaultLog, type GraphicsFault, type Source } from './faults.js';
 export { FENCE_BASE, FENCE_BYTES } from './fences.js';
+export { defineHardware, GEN9_HARDWARE, type HardwareRegister } from './gen9-hardware.js';
 export type { HostEntry } from './ggtt.js';
 export type { GraphicsAccess } from './graphics-access.js';
 export * from './hypervisor/adapter.js';
