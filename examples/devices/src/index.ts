@@ -15,7 +15,13 @@ export interface DeviceOptions {
   readonly size?: number;
   /** nvme: writes are refused. */
   readonly readOnly?: boolean;
+  /** nvme: how it interrupts. */
+  readonly interrupts?: Interrupts;
 }
+
+/** What a disk can have: MSI-X, MSI, or the pin alone. */
+export const INTERRUPTS = ['msix', 'msi', 'intx'] as const;
+export type Interrupts = (typeof INTERRUPTS)[number];
 
 /** A device that can be chosen: its plugin, and the vendor driver and (default) type that the plugin registers. */
 export interface DeviceKind {
@@ -27,10 +33,11 @@ export interface DeviceKind {
   plugin(options: DeviceOptions): Plugin;
 }
 
-const nvmeOptions = ({ image, size, readOnly }: DeviceOptions): Parameters<typeof nvme>[0] => ({
+const nvmeOptions = ({ image, size, readOnly, interrupts }: DeviceOptions): Parameters<typeof nvme>[0] => ({
   ...(image === undefined ? {} : { image }),
   ...(size === undefined ? {} : { size }),
   ...(readOnly === undefined ? {} : { readOnly }),
+  ...(interrupts === undefined ? {} : { interrupts }),
 });
 
 export const devices: ReadonlyMap<string, DeviceKind> = new Map<string, DeviceKind>([
@@ -60,7 +67,7 @@ export const devices: ReadonlyMap<string, DeviceKind> = new Map<string, DeviceKi
       driver: 'nvme',
       type: 'disk',
       description: 'NVMe disk with one namespace',
-      takes: ['image', 'size', 'readOnly'],
+      takes: ['image', 'size', 'readOnly', 'interrupts'],
       plugin: (options) => nvme(nvmeOptions(options)),
     },
   ],

@@ -8,6 +8,7 @@ import {
   type DeviceKind,
   file,
   type MediatedKind,
+  oneOf,
   type ParentConfig,
   PciFunction,
   type Shape,
@@ -24,6 +25,7 @@ export interface KindOptions {
 interface NvmeParent extends ParentConfig {
   readonly image?: string;
   readonly size?: bigint;
+  readonly interrupts?: NonNullable<NvmePluginOptions['interrupts']>;
 }
 
 interface KindParts<P extends ParentConfig> {
@@ -49,9 +51,10 @@ const pciKind = <P extends ParentConfig>({ driver, type, parentKeys = {}, create
   return kind;
 };
 
-const blocksOf = ({ image, size }: NvmeParent): NvmePluginOptions => ({
+const blocksOf = ({ image, size, interrupts }: NvmeParent): NvmePluginOptions => ({
   ...(image === undefined ? {} : { image }),
   ...(size === undefined ? {} : { size: Number(size) }),
+  ...(interrupts === undefined ? {} : { interrupts }),
 });
 
 /** The example devices as kinds that a VM description can name, for `createRegistry({ kinds: deviceKinds() })`. */
@@ -61,7 +64,11 @@ export const deviceKinds = (options: KindOptions = {}): readonly DeviceKind[] =>
   pciKind<NvmeParent>({
     driver: 'nvme',
     type: 'disk',
-    parentKeys: { image: file, size: byteCount },
+    parentKeys: {
+      image: file,
+      size: byteCount,
+      interrupts: oneOf('kind of interrupt', ['msix', 'msi', 'intx'] as const),
+    },
     createDriver: (parent) => nvmeDriver({ ...options.nvme, ...(parent === undefined ? {} : blocksOf(parent)) }),
   }),
 ];

@@ -14,7 +14,7 @@ export interface QemuInputs {
 
 const BLOCK = 4096;
 const DISK = '/dev/nvme0n1';
-/** Milliseconds for Linux to find the board that was plugged in. */
+/** Milliseconds for Linux to find the disk that was plugged in. */
 const FIND_LIMIT = 60_000;
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -42,7 +42,7 @@ export class QemuScenario {
     await this.#booted();
     await this.#storePicture();
     await this.#switchLamps();
-    await this.#replugLamps();
+    await this.#replugArchive();
     await this.#killMidIo();
   }
 
@@ -95,19 +95,24 @@ export class QemuScenario {
     this.#step('lamps switched on and off', { 'inputs follow the outputs they are wired to': await this.#lampsWork() });
   }
 
-  /** QEMU 11.1 aborts when a vfio-user device with MSI-X is unplugged, as the archive is one: so it is the lamps that go. */
-  async #replugLamps(): Promise<void> {
+  async #replugArchive(): Promise<void> {
     const { guest, accounting } = this.#vm;
-    await this.#vm.unplug('lamps');
-    this.#step('lamps unplugged', {
-      'Linux has no board any more': (await guest.run('ls /dev/gpiochip*')).status !== 0,
-      'the mappings stay: the archive is still in the container': this.#vm.accounting.mappings === accounting.mappings,
+    await this.#vm.unplug('archive');
+    this.#step('archive unplugged', {
+      'Linux has no disk any more': (await guest.run(`ls ${DISK}`)).status !== 0,
+      'its pins are gone': this.#pinned('archive') === 0 && this.#vm.accounting.lockedPages === 0,
+      'the mappings stay: the lamps are still in the container': this.#vm.accounting.mappings === accounting.mappings,
     });
-    await this.#vm.plug('lamps');
-    await guest.sh('until ls /dev/gpiochip* >/dev/null 2>&1; do usleep 50000; done', FIND_LIMIT);
-    this.#step('lamps plugged in again', {
-      'they work as before': await this.#lampsWork(),
-      'no mapping came twice': this.#vm.accounting.mappings === accounting.mappings,
+    await this.#vm.plug('archive');
+    await guest.sh(`until [ -b ${DISK} ]; do usleep 50000; done`, FIND_LIMIT);
+    const { scene } = this.#inputs;
+    const seen = await guest.sh(
+      `dd if=${DISK} bs=${BLOCK} skip=${COPY_AT / BLOCK} iflag=direct 2>/dev/null | head -c ${scene.length} | sha256sum`,
+    );
+    this.#step('archive plugged in again', {
+      'what was copied is still there': seen.split(' ')[0] === sha256(scene),
+      'its queues are pinned again': this.#pinned('archive') > 0,
+      'no mapping came twice': this.#vm.held.mappings === this.#vm.accounting.mappings,
     });
   }
 

@@ -68,10 +68,16 @@ const WRONG: readonly (readonly [what: string, args: string, code: number, messa
     /device edu \(edu\) takes no options, but has image/,
   ],
   [
+    'interrupts that there are not',
+    '--device nvme,interrupts=bell,socket=s',
+    2,
+    /interrupts there is no kind of interrupt 'bell'; there is msix, msi, intx/,
+  ],
+  [
     'an option of plugins',
     '--device nvme,option.colour=red,socket=s',
     2,
-    /takes image, size, readOnly, but has options/,
+    /takes image, size, readOnly, interrupts, but has options/,
   ],
   [
     'a short option beside two devices',

@@ -38,6 +38,11 @@ export interface SessionOptions {
   readonly readsNeverFail?: boolean;
   /** A device that keeps pages of a client that is gone is closed and opened anew by this, so that its mappings can go. */
   readonly reopen?: () => Promise<void>;
+  /**
+   * Whether the device holds pages. After its client has gone it must not: it may do so through mappings that other connections of
+   * the VM keep, and is opened anew (`reopen`) then, as a VMM that unplugs a device closes it. Default: nobody looks.
+   */
+  readonly holdsPages?: () => boolean;
   /** With it, a client that asks for a twin socket gets one: DMA messages and their replies go there. */
   readonly sys?: Sys;
 }
@@ -414,9 +419,10 @@ export class Session {
   }
 
   async #unmapEverything(): Promise<void> {
-    const { reopen, log } = this.#options;
+    const { reopen, log, holdsPages } = this.#options;
     try {
       await this.#home.dma.unmapAll(this);
+      if (holdsPages?.() === true) await reopen?.();
     } catch (failure) {
       if (reopen === undefined) throw failure;
       log.warn(`${this.#device.name} keeps pages of a client that is gone; it is opened anew`, failure);

@@ -37,6 +37,11 @@ export class DeviceSeat {
     return this.#file;
   }
 
+  /** Whether the device has pages pinned. */
+  get holdsPages(): boolean {
+    return this.#file.device.pins.pages > 0;
+  }
+
   /**
    * Closes and opens the device: what its driver would not give back is taken back by core. The device's state is a new one.
    * @throws what the driver throws when it is opened.

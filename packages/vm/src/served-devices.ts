@@ -83,7 +83,8 @@ export class ServedDevices {
     const pci = mdev.parent.driver.deviceApi === 'vfio-pci';
     const device = { ...servedDevice(seat, { pci }), name };
     const { sys, clock = systemClock, log = silentLog, readsNeverFail = false } = this.#options;
-    const options = { device, space: space.dma, sys, clock, log, readsNeverFail, reopen: () => seat.reopen() };
+    const seats = { reopen: () => seat.reopen(), holdsPages: () => seat.holdsPages };
+    const options = { device, space: space.dma, sys, clock, log, readsNeverFail, ...seats };
     this.#seats.set(name, { name, space, uuid: mdev.uuid, server: new WatchedServer(options, this.#options) });
   }
 

@@ -49,7 +49,7 @@ const more = (value: string, before: readonly string[] = []): readonly string[] 
 
 const EXAMPLES = `
 KIND is a device of the table (--print-capabilities lists them), or a vendor driver of a plugin.
-KEY: name, socket, fd, type, vm, uuid, image, size, readOnly, option.NAME (for a plugin's function).
+KEY: name, socket, fd, type, vm, uuid, image, size, readOnly, interrupts, option.NAME (for a plugin's function).
 
   pinion serve --device nvme --image disk.img --socket-path /run/disk.sock
   pinion serve --device nvme,image=a.img,socket=a.sock --device gpio-idio-16,socket=b.sock

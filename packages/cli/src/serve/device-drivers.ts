@@ -88,8 +88,8 @@ function pick<T>(all: readonly T[], nameOf: (each: T) => string, wanted: string)
   return all.find((each) => nameOf(each) === wanted);
 }
 
-type DeviceKey = 'image' | 'size' | 'readOnly' | 'options';
-const KEYS: readonly DeviceKey[] = ['image', 'size', 'readOnly', 'options'];
+const KEYS = ['image', 'size', 'readOnly', 'interrupts', 'options'] as const;
+type DeviceKey = (typeof KEYS)[number];
 
 /** An option that would be ignored is refused. */
 function checkTaken({ request, name }: PlannedDevice, takes: readonly DeviceKey[]): void {

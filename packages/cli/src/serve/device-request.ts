@@ -1,10 +1,11 @@
-import type { DeviceOptions } from '@pinion/example-devices';
+import { type DeviceOptions, INTERRUPTS, type Interrupts } from '@pinion/example-devices';
 import {
   byteCount,
   file,
   flag,
   integer,
   NAME,
+  oneOf,
   type Place,
   type Reader,
   record,
@@ -33,6 +34,7 @@ export interface DeviceRequest {
   readonly image?: string;
   readonly size?: bigint;
   readonly readOnly?: boolean;
+  readonly interrupts?: Interrupts;
   readonly options?: PluginOptions;
 }
 
@@ -62,6 +64,7 @@ const shape = record(
     image: file,
     size: byteCount,
     readOnly: flag,
+    interrupts: oneOf('kind of interrupt', INTERRUPTS),
     options: settings,
   },
 );
@@ -70,8 +73,9 @@ const shape = record(
 export const deviceShape: Shape<DeviceRequest> = (place: Place, reader: Reader) => shape(place, reader);
 
 /** The part of a request that a device of the table understands. */
-export const deviceOptionsOf = ({ image, size, readOnly }: DeviceRequest): DeviceOptions => ({
+export const deviceOptionsOf = ({ image, size, readOnly, interrupts }: DeviceRequest): DeviceOptions => ({
   ...(image === undefined ? {} : { image }),
   ...(size === undefined ? {} : { size: Number(size) }),
   ...(readOnly === undefined ? {} : { readOnly }),
+  ...(interrupts === undefined ? {} : { interrupts }),
 });
