@@ -98,7 +98,8 @@ export class DmaSpace {
     const file = fd === undefined ? undefined : identityOf(fd);
     const there = this.#entries.get(address);
     if (there !== undefined) {
-      if (!isSame(there, request, file) || there.owners.has(owner)) throw vfioUserErrors.MAP_EXISTS({ address, size });
+      const foreign = !there.owners.has(owner);
+      if (!foreign || !isSame(there, request, file)) throw vfioUserErrors.MAP_EXISTS({ address, size, foreign });
       there.owners.add(owner);
       this.#hold(owner, 1);
       return;
@@ -108,6 +109,9 @@ export class DmaSpace {
       this.container.mapDma({ iova: address, size, vaddr: vaddrOf(piece), prot }, this.task);
     } catch (cause) {
       this.task.mm.remove(piece);
+      if (this.#others(owner) && this.#blocked(owner, request, file)) {
+        throw vfioUserErrors.MAP_EXISTS({ address, size, foreign: true }, cause);
+      }
       throw cause;
     }
     this.#entries.set(address, { address, size, prot, offset, file, piece, owners: new Set([owner]) });

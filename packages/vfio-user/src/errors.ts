@@ -66,8 +66,12 @@ export const vfioUserErrors = catalogue('VFIOUSER', {
   ],
   MAP_EXISTS: [
     'EEXIST',
-    (d: { address: bigint; size: bigint }) =>
-      `mapping of ${hex(d.size)} bytes at ${hex(d.address)} overlaps one that is there; unmap that one first`,
+    (d: { address: bigint; size: bigint; foreign?: boolean }) =>
+      `mapping of ${hex(d.size)} bytes at ${hex(d.address)} overlaps one that is there; ${
+        d.foreign === true
+          ? 'that is another device’s, of other memory: devices behind a virtual IOMMU need a container each'
+          : 'unmap that one first'
+      }`,
   ],
   NOT_MAPPED: [
     'ENOENT',

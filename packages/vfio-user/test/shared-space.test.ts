@@ -66,7 +66,7 @@ describe('two devices of one VM', () => {
   ];
   for (const [what, map] of otherMaps) {
     test(`other memory where the other one has some is refused after a second: ${what}`, () =>
-      withTwo(async ({ sys, clock, ram }, a, b) => {
+      withTwo(async ({ sys, clock, ram, warnings }, a, b) => {
         await a.client.mapDma({ ...RAM, fd: ram });
         const other = createMemfd(sys, 'other', 0x10000n);
         const mapping = assert.rejects(b.client.mapDma(map(ram, other)), { name: 'VFIOUSER_REFUSED', errno: 'EEXIST' });
@@ -74,6 +74,10 @@ describe('two devices of one VM', () => {
         assert.equal(await sooner, 'waits');
         clock.advance(1000);
         await mapping;
+        assert.match(
+          warnings.join(),
+          /VFIOUSER_MAP_EXISTS .*another device’s.*behind a virtual IOMMU need a container each/,
+        );
         other.close();
       }));
   }

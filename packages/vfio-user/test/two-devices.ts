@@ -24,6 +24,8 @@ export interface TwoDevices {
   readonly vm: VmSpace;
   readonly ends: readonly End[];
   readonly ram: Fd;
+  /** What the servers warned about. */
+  readonly warnings: string[];
 }
 
 /** Two devices of one VM, each with a client. Ends with nothing left. */
@@ -52,9 +54,11 @@ export async function withTwo(body: (rig: TwoDevices, a: End, b: End) => Promise
   const parent = mediator.registerParent('hardware', 'test');
   const vm = new VmSpace({ mediator, pages, name: 'vm' });
   const ends: End[] = [];
+  const warnings: string[] = [];
   for (const [n, uuid] of UUIDS.entries()) {
     const seat = await vm.attach((await parent.create('only', uuid)).group, uuid);
-    const server = new Server({ device: servedDevice(seat), space: vm.dma, clock });
+    const log = { info: () => {}, warn: (message: string) => void warnings.push(message) };
+    const server = new Server({ device: servedDevice(seat), space: vm.dma, clock, log });
     const [ours, theirs] = UnixSocket.pair(sys);
     const session = server.accept(new SocketTransport(theirs));
     const client = await Client.connect({ transport: new SocketTransport(ours), clock });
@@ -65,7 +69,7 @@ export async function withTwo(body: (rig: TwoDevices, a: End, b: End) => Promise
   const ram = createMemfd(sys, 'ram', 0x10000n);
   const [a, b] = ends;
   assert.ok(a && b);
-  await body({ sys, clock, mediator, pages, vm, ends, ram }, a, b);
+  await body({ sys, clock, mediator, pages, vm, ends, ram, warnings }, a, b);
   ram.close();
   for (const { client, server } of ends) {
     client.close();
