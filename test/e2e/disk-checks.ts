@@ -37,6 +37,9 @@ function readImage(path: string, offset: number, length: number): Buffer {
   }
 }
 
+/** The digest of the first `length` bytes of an image, as sha256sum prints it. */
+export const digestOf = (path: string, length: number): string => sha256(readImage(path, 0, length));
+
 /** The guest copies the first 64 MiB behind themselves, past its page cache, and reads the copy: three ways to the same digest. */
 export async function roundTrip(guest: LinuxGuest, disk: string, image: string): Promise<void> {
   const blocks = TRIP / MIB;

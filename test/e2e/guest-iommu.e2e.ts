@@ -1,22 +1,35 @@
 // The guest has an IOMMU and uses it strictly: each I/O maps its pages before and unmaps them after, through the mediator.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { FileStore, nvme } from '@pinion/example-nvme';
 import { intelIommu, LinuxGuest, vfioUserDevice } from '@pinion/vm';
 import { DeviceHouse } from './device-house.js';
-import { ext4, randomReads, roundTrip, TRIP } from './disk-checks.js';
-import { makeDisk } from './disks.js';
+import { digestOf, ext4, MIB, makeImage, randomReads, roundTrip, startIo, TRIP } from './disk-checks.js';
+import { temporaryFolder } from './disks.js';
 import { timed } from './stopwatch.js';
 
 const PAGE = 4096;
 
 test('a disk behind the guest’s own IOMMU', async (t) => {
-  const { spec, image } = makeDisk(t, 'disk');
-  const house = await DeviceHouse.open(t, [spec]);
+  const folder = temporaryFolder(t);
+  const [image, other] = [join(folder, 'disk.img'), join(folder, 'other.img')];
+  for (const path of [image, other]) makeImage(path);
+  const images = [image, other];
+  const plugin = nvme({ store: () => new FileStore(images.shift() ?? '') });
+  // behind an IOMMU each device has an address space of its own, so each is in a container of its own
+  const house = await DeviceHouse.open(t, [
+    { name: 'disk', plugin, driver: 'nvme', type: 'disk', vm: 'disk' },
+    { name: 'other', plugin, driver: 'nvme', type: 'disk', vm: 'other' },
+  ]);
   const guest = await timed(t, 'boot', () =>
     LinuxGuest.boot({
       name: 'iommu',
       contents: { modules: ['nvme', 'ext4'], programs: true },
-      machine: { memory: 512, devices: [intelIommu(), vfioUserDevice(house.path('disk'))] },
+      machine: {
+        memory: 512,
+        devices: [intelIommu(), ...['disk', 'other'].map((name) => vfioUserDevice(house.path(name)))],
+      },
       kernelArgs: ['intel_iommu=on', 'iommu.strict=1', 'iommu.passthrough=0'],
     }),
   );
@@ -61,7 +74,24 @@ test('a disk behind the guest’s own IOMMU', async (t) => {
     assert.doesNotMatch(await guest.sh('dmesg'), /DMAR:.*fault|nvme.*(?:timeout|error)|BUG:/i);
   });
 
-  await guest.close();
-  await house.disconnected('disk');
-  house.assertIdle();
+  await t.test('two disks at once, each with mappings of its own', async (sub) => {
+    const read = (disk: string): string => `dd if=${disk} bs=1M count=16 iflag=direct 2>/dev/null | sha256sum`;
+    const code = `${read('/dev/nvme0n1')} >/tmp/first & ${read('/dev/nvme1n1')} >/tmp/second; wait; cat /tmp/first /tmp/second`;
+    const seen = await timed(sub, '32 MiB', () => guest.sh(code));
+    assert.deepEqual(
+      seen.split('\n').map((line) => line.split(' ')[0]),
+      [image, other].map((path) => digestOf(path, 16 * MIB)),
+    );
+    assert.ok(house.holdings('other').pinnedPages > 0);
+  });
+
+  await t.test('QEMU is killed in the middle of I/O: the mappings that were under way are gone', async (sub) => {
+    await Promise.all([startIo(guest, '/dev/nvme0n1'), startIo(guest, '/dev/nvme1n1')]);
+    const before = house.holdings('disk').mappings;
+    sub.diagnostic(`${before} mappings at the end`);
+    await guest.kill();
+    await Promise.all(['disk', 'other'].map((name) => house.disconnected(name)));
+    house.assertIdle();
+    assert.deepEqual(house.warnings, []);
+  });
 });

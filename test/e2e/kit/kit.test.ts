@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { copyModules, vmlinuxOf } from './kernel.js';
 import { addressIn, findMirror } from './mirror.js';
@@ -83,6 +85,43 @@ describe('the mirror in apt’s files', () => {
     assert.throws(() => findMirror(folderWith(t, lists)), { name: 'Missing', message: /debian-archive-keyring/ });
     assert.throws(() => findMirror(folderWith(t, keys)), { name: 'Missing', message: /mirror/ });
     assert.ok(new Missing('x') instanceof Error);
+  });
+});
+
+describe('a machine that cannot have a QEMU', () => {
+  const run = (script: string, env: Readonly<Record<string, string>>, ...args: readonly string[]) =>
+    spawnSync(process.execPath, [script, ...args], { encoding: 'utf8', env: { ...env } });
+  const main = fileURLToPath(new URL('main.js', import.meta.url));
+  const e2e = fileURLToPath(new URL('../../../../.ci/e2e.mjs', import.meta.url));
+
+  test('is told what it lacks, with status 3, and nothing is left', (t) => {
+    const folder = folderWith(t, {});
+    const { status, stderr } = run(main, { PATH: folder, PINION_QEMU_KIT: join(folder, 'kit') });
+    assert.deepEqual(
+      [status, stderr],
+      [3, 'qemu:setup: this machine lacks the program apt-get: packages come from Debian, through apt\n'],
+    );
+    assert.deepEqual(readdirSync(folder), []);
+  });
+
+  test('fails the end-to-end tests, unless they were asked for if possible: then it says that nothing was tested', (t) => {
+    const folder = folderWith(t, {});
+    const env = { PATH: folder, PINION_QEMU_KIT: join(folder, 'kit') };
+    assert.equal(run(e2e, env).status, 3);
+    const { status, stdout } = run(e2e, env, '--if-possible');
+    assert.equal(status, 0);
+    assert.match(stdout, /SKIPPED.*nothing was tested/);
+  });
+
+  test('an unknown argument is refused with the usage', () => {
+    for (const [script, usage] of [
+      [main, 'npm run qemu:setup'],
+      [e2e, 'npm run test:e2e'],
+    ] as const) {
+      const { status, stderr } = run(script, {}, '--agian');
+      assert.equal(status, 2);
+      assert.match(stderr, new RegExp(`unknown argument '--agian'\\nusage: ${usage}`));
+    }
   });
 });
 
