@@ -51,6 +51,7 @@ export class Shadower {
   readonly #olds = new Float64Array(PAGES_64K);
   readonly #page = new Uint8Array(ENTRIES * 8);
   readonly #words = new Uint32Array(this.#page.buffer);
+  readonly #whole = Buffer.from(this.#page.buffer);
 
   constructor(parts: ShadowerParts) {
     this.#parts = parts;
@@ -128,7 +129,7 @@ export class Shadower {
   #compare(table: ShadowTable): unknown {
     table.writes = 0;
     this.stale.delete(table);
-    if (!this.#readTable(table)) return undefined;
+    if (!this.#readTable(table) || this.#whole.equals(table.guestBytes)) return undefined;
     const words = this.#words;
     let refusal: unknown;
     for (let index = 0; index < ENTRIES; index++) {
