@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { asIovaFrame, frameRange } from '@pinion/core';
-import { type EngineName, G2V, miStoreDword, PVINFO, xyColorBlt } from '@pinion/gvt';
+import { CONFIG, type EngineName, G2V, miStoreDword, PVINFO, REGION, xyColorBlt } from '@pinion/gvt';
 import { type Context, ExeclistGuest, FRAME } from './execlist-guest.js';
 import { POISON } from './fake-guest.js';
 
@@ -136,4 +136,70 @@ describe('while an engine works behind a shadow', () => {
       guest.finish();
     });
   }
+});
+
+describe('shadows through the life of the device', () => {
+  /** A guest that has announced its tables. */
+  const announced = () => {
+    const guest = new ExeclistGuest({ pages: 2048 });
+    guest.write32(PVINFO.PDP, TOP * PAGE);
+    guest.write32(PVINFO.G2V_NOTIFY, G2V.L4_CREATE);
+    const counts = () => {
+      const { mms, shadowed, tables, mapped } = guest.device.ppgtt.stats;
+      return { mms, shadowed, tables, mapped };
+    };
+    return { guest, counts };
+  };
+  const FULL = { mms: 1, shadowed: 1, tables: 4, mapped: 64 };
+
+  test('a resume from D3hot keeps them, and the guest need not look at PVINFO again', () => {
+    const { guest, counts } = announced();
+    assert.deepEqual(counts(), FULL);
+    guest.write32(CONFIG.PMCSR, 3, REGION.CONFIG);
+    guest.device.reset();
+    assert.deepEqual([counts(), guest.device.stats.tableEntries], [FULL, 0]);
+    guest.write32(0x2229c, 0x80008000);
+    assert.equal(guest.device.failsafe, undefined);
+    guest.write32(PVINFO.PDP, TOP * PAGE);
+    guest.write32(PVINFO.G2V_NOTIFY, G2V.L4_DESTROY);
+    assert.deepEqual(counts(), { mms: 0, shadowed: 0, tables: 0, mapped: 0 });
+    guest.finish();
+    assert.ok(guest.log.warnings.every((line) => !line.includes('left over')));
+  });
+
+  test('memory that goes away in D3hot is scrubbed all the same', () => {
+    const { guest, counts } = announced();
+    guest.write32(CONFIG.PMCSR, 3, REGION.CONFIG);
+    guest.unmap(FRAME.PAGES, 64);
+    guest.device.reset();
+    assert.deepEqual(counts(), { ...FULL, mapped: 0 });
+    guest.finish();
+  });
+
+  test('a reset of the device ends them, and the guest has to look at PVINFO', () => {
+    const { guest, counts } = announced();
+    guest.device.reset();
+    assert.deepEqual(counts(), { mms: 0, shadowed: 0, tables: 0, mapped: 0 });
+    guest.write32(0x2229c, 0x80008000);
+    assert.match(guest.device.failsafe ?? '', /PVINFO/);
+    guest.finish();
+  });
+
+  test('a reset of all engines makes them anew at the next dispatch', () => {
+    const { guest, counts } = announced();
+    guest.write32(0x941c, 1);
+    assert.deepEqual(counts(), { mms: 1, shadowed: 0, tables: 0, mapped: 0 });
+    guest.finish();
+  });
+
+  test('quirk cache-destroyed-first: every page of a killed guest is a leftover', () => {
+    const found: number[] = [];
+    const onLeftovers = ({ leftovers }: { leftovers: readonly unknown[] }) => found.push(leftovers.length);
+    const guest = new ExeclistGuest({ pages: 2048, quirks: ['cache-destroyed-first'], onLeftovers });
+    guest.write32(PVINFO.PDP, TOP * PAGE);
+    guest.write32(PVINFO.G2V_NOTIFY, G2V.L4_CREATE);
+    const { cacheEntries } = guest.device.stats;
+    guest.device.close();
+    assert.deepEqual([found, guest.pins.pages, guest.device.ppgtt.stats.tables], [[cacheEntries], 0, 0]);
+  });
 });
