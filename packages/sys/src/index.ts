@@ -12,7 +12,7 @@ export { Mapping } from './mapping.js';
 export { createMemfd, FIXED_SIZE } from './memfd.js';
 export type { MemoryWindow, WindowRequest } from './memory-window.js';
 export type { Host } from './native.js';
-export { mapFile, openMemory } from './open-memory.js';
+export { mapFile, openFile, openMemory } from './open-memory.js';
 export { POLL, PollSet } from './poll-set.js';
 export {
   type Arrival,

@@ -33,6 +33,8 @@ export interface WindowRequest {
    * the same, for a peer who is known not to. Default: refuse.
    */
   readonly hugePages?: 'refuse' | 'trust';
+  /** Takes the memory of a process too (/proc/PID/mem), which has no size. For `openFile`. */
+  readonly unsized?: boolean;
   /** Bytes in one raw view, a multiple of the page size, at most 1 GiB, which is the default. */
   readonly windowSize?: number;
 }
@@ -42,7 +44,7 @@ export interface WindowRequest {
  * hugetlbfs; of other files nothing is asked that their file system could be slow to answer.
  * @throws SysError SYS_BAD_ARGUMENT, SYS_NOT_MEMORY, SYS_BEYOND_FILE (all EINVAL), SYS_FD_CLOSED (EBADF), SYS_CALL_FAILED.
  */
-export function checkWindow(request: WindowRequest, sealable: boolean): FileFacts {
+export function checkWindow(request: WindowRequest, sealable: boolean): void {
   const { fd, offset, length, label } = request;
   checkOffset('open memory', 'the offset', offset);
   checkWhole('open memory', 'the length', length, [1, MAX_MAPPING]);
@@ -51,8 +53,14 @@ export function checkWindow(request: WindowRequest, sealable: boolean): FileFact
   if (kind !== 'file') throw sysErrors.NOT_MEMORY({ label, problem: `the fd is a ${kind}` });
   const problem = sealable ? hugeProblem(request, facts) : mountProblem(request);
   if (problem !== undefined) throw sysErrors.NOT_MEMORY({ label, problem });
+  if (size === 0n && isProcessMemory(request)) return;
   if (offset + BigInt(length) > size) throw sysErrors.BEYOND_FILE({ label, offset, length, size });
-  return facts;
+}
+
+/** The memory of a process as a file: it has no size, and reading it never waits. Source: proc_pid_mem(5). */
+function isProcessMemory({ fd, unsized = false }: WindowRequest): boolean {
+  if (!unsized || fd.sys.mountType(fd.number) !== 'proc') return false;
+  return /\/\d+(\/task\/\d+)?\/mem$/.test(fd.sys.target(fd.number));
 }
 
 const devices = new WeakMap<Sys, bigint>();

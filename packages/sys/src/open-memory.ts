@@ -45,3 +45,13 @@ export function openMemory(request: WindowRequest): Mapping | FileWindow {
   checkWindow(request, sealable);
   return problem === undefined ? new Mapping(request) : new FileWindow(request);
 }
+
+/**
+ * A part of a file as memory that is always reached by pread and pwrite, sealed or not; also of the memory of a process
+ * (/proc/PID/mem). @throws as `openMemory`.
+ */
+export function openFile(request: WindowRequest): FileWindow {
+  const { sealable } = sealsOf(request);
+  checkWindow({ ...request, unsized: true }, sealable);
+  return new FileWindow(request);
+}

@@ -14,9 +14,11 @@ import {
   FdInbox,
   FILESYSTEM,
   type FileFacts,
+  FileWindow,
   linuxSys,
   MAX_VIEW,
   mapFile,
+  openFile,
   openMemory,
   SEAL,
   type Sys,
@@ -113,6 +115,39 @@ describe('mappings', () => {
     assert.throws(() => mapFile({ ...request, writable: true }), refusal('SYS_CALL_FAILED', 'EPERM'));
     mapFile({ ...request, writable: false }).close();
     assertNothingOpenBut(sys, ['memfd rom']);
+  });
+
+  test('the memory of a process is reached as a file, and nothing else that has no size', () => {
+    const sys = linuxSys();
+    using fd = createMemfd(sys, 'x', BigInt(PAGE));
+    const mapping = mapFile({ fd, offset: 0n, length: PAGE, writable: true, label: 'x' });
+    mapping.write(100, Uint8Array.of(1, 2, 3));
+    using memory = new Fd(sys, openSync('/proc/self/mem', 'r+'), 'memory');
+    const request = { fd: memory, offset: mapping.address, length: PAGE, writable: true, label: 'far' };
+    const far = openFile(request);
+    const bytes = new Uint8Array(3);
+    far.read(100, bytes);
+    far.write(200, Uint8Array.of(9));
+    assert.deepEqual([[...bytes], mapping.bytes(200, 1)[0]], [[1, 2, 3], 9]);
+    assert.throws(() => openMemory(request), refusal('SYS_BEYOND_FILE', 'EINVAL'));
+    mapping.close();
+    far.close();
+    const nowhere = openFile({ ...request, offset: 0n });
+    assert.throws(() => nowhere.read(0, bytes), refusal('SYS_CALL_FAILED', 'EIO'));
+    nowhere.close();
+    for (const path of ['/proc/self/status', '/proc/self/maps', '/proc/version']) {
+      using other = new Fd(sys, openSync(path, 'r'), path);
+      const wrong = { fd: other, offset: 0n, length: 1, writable: false, label: path };
+      assert.throws(() => openFile(wrong), refusal('SYS_BEYOND_FILE', 'EINVAL'));
+    }
+    const plain = openFile({ fd, offset: 0n, length: PAGE, writable: false, label: 'sealed' });
+    plain.read(200, bytes);
+    assert.deepEqual([bytes[0], plain instanceof FileWindow], [9, true]);
+    plain.close();
+    assert.throws(
+      () => openFile({ fd, offset: 1n, length: PAGE, writable: false, label: 'x' }),
+      refusal('SYS_BEYOND_FILE'),
+    );
   });
 
   test('huge pages are mapped only on trust', () => {

@@ -1,7 +1,7 @@
 import { type Clock, type Log, PROT_RW, type Prot, silentLog, systemClock } from '@pinion/core';
 import type { Fd } from '@pinion/sys';
 import { Calls } from './calls.js';
-import { COMMAND, commandName, DEVICE_FLAG, DMA_UNMAP_FLAG, HEADER_FLAG } from './commands.js';
+import { COMMAND, commandName, DEVICE_FLAG, DMA_MAP_FLAG, DMA_UNMAP_FLAG, HEADER_FLAG } from './commands.js';
 import { discard } from './discard.js';
 import { decodeDmaAccess, encodeDmaAccess, encodeDmaMap, encodeDmaUnmap } from './dma-messages.js';
 import { vfioUserErrors } from './errors.js';
@@ -63,6 +63,8 @@ export interface DmaMapRequest {
   readonly prot?: Prot;
   readonly fd?: Fd;
   readonly offset?: bigint;
+  /** How the server is to reach the file, for servers that know (libvfio-user and ours): default, as it likes. */
+  readonly reach?: 'map' | 'file';
 }
 
 const OURS: Capabilities = { ...DEFAULT_CAPABILITIES, maxMsgFds: 16, writeMultiple: true };
@@ -202,8 +204,9 @@ export class Client {
 
   /** Makes memory known to the device. `fd` stays the caller's, who may close it. */
   async mapDma(request: DmaMapRequest): Promise<void> {
-    const { address, size, prot = PROT_RW, fd, offset = 0n } = request;
-    const payload = encodeDmaMap({ flags: prot, offset, address, size });
+    const { address, size, prot = PROT_RW, fd, offset = 0n, reach } = request;
+    const how = reach === undefined ? 0 : reach === 'map' ? DMA_MAP_FLAG.MMAP : DMA_MAP_FLAG.FILE_IO;
+    const payload = encodeDmaMap({ flags: prot | how, offset, address, size });
     await this.#payload(COMMAND.DMA_MAP, payload, fd === undefined ? [] : [fd]);
   }
 

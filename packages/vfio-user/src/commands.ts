@@ -25,8 +25,8 @@ export const commandName = (command: number): string => NAMES.get(command) ?? `c
 
 /** Bits of the header's flags. TYPE: 0 is a command, 1 its reply; everything else is nothing we know. */
 export const HEADER_FLAG = { TYPE: 0xf, REPLY: 1, NO_REPLY: 0x10, ERROR: 0x20 } as const;
-/** Bits of DMA_MAP's flags. */
-export const DMA_MAP_FLAG = { READ: 1, WRITE: 2 } as const;
+/** Bits of DMA_MAP's flags. MMAP and FILE_IO are libvfio-user's: how the file is to be reached. */
+export const DMA_MAP_FLAG = { READ: 1, WRITE: 2, MMAP: 4, FILE_IO: 8 } as const;
 /** Bits of DMA_UNMAP's flags. */
 export const DMA_UNMAP_FLAG = { GET_DIRTY_BITMAP: 1, ALL: 2 } as const;
 /** Bits of DEVICE_GET_INFO's flags. */

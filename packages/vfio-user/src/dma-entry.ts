@@ -9,6 +9,8 @@ export interface DmaEntry {
   readonly address: bigint;
   readonly size: bigint;
   readonly prot: Prot;
+  /** As they came: rights, and how the file is reached. */
+  readonly flags: number;
   readonly offset: bigint;
   /** What tells its file from others; undefined without a file. */
   readonly file: string | undefined;

@@ -17,7 +17,12 @@ export function decodeDmaMap(payload: Uint8Array): DmaMap {
   checkSize(COMMAND.DMA_MAP, payload, DMA_MAP.size);
   const map = DMA_MAP.read(payload);
   checkArgsz(COMMAND.DMA_MAP, map.argsz, DMA_MAP.size);
-  checkFlags(COMMAND.DMA_MAP, map.flags, DMA_MAP_FLAG.READ | DMA_MAP_FLAG.WRITE);
+  const { READ, WRITE, MMAP, FILE_IO } = DMA_MAP_FLAG;
+  checkFlags(COMMAND.DMA_MAP, map.flags, READ | WRITE | MMAP | FILE_IO);
+  if ((map.flags & (MMAP | FILE_IO)) === (MMAP | FILE_IO)) {
+    const problem = 'MMAP and FILE_IO exclude each other';
+    throw vfioUserErrors.BAD_FLAGS({ command: COMMAND.DMA_MAP, flags: map.flags, problem });
+  }
   return map;
 }
 

@@ -1,7 +1,16 @@
-import { ADDRESS_SPACE_SIZE, type Clock, type Container, PAGE_SHIFT, pageOffset, UNMAP_FLAG } from '@pinion/core';
-import { type Fd, openMemory } from '@pinion/sys';
+import {
+  ADDRESS_SPACE_SIZE,
+  type Clock,
+  type Container,
+  PAGE_SHIFT,
+  PROT_RW,
+  pageOffset,
+  UNMAP_FLAG,
+} from '@pinion/core';
+import { type Fd, openFile, openMemory } from '@pinion/sys';
 import { type ClientTask, vaddrOf } from './client-memory.js';
 import type { Piece } from './client-pages.js';
+import { DMA_MAP_FLAG } from './commands.js';
 import { bitmapOf, bitmapSize, checkPageSize, DirtyLog } from './dirty-log.js';
 import type { DmaEntry, Owner } from './dma-entry.js';
 import { vfioUserErrors } from './errors.js';
@@ -94,7 +103,8 @@ export class DmaSpace {
    */
   map(owner: Owner, request: DmaMap, fd: Fd | undefined): void {
     checkRange(request, fd !== undefined);
-    const { address, size, offset, flags: prot } = request;
+    const { address, size, offset, flags } = request;
+    const prot = flags & PROT_RW;
     const file = fd === undefined ? undefined : identityOf(fd);
     const there = this.#entries.get(address);
     if (there !== undefined) {
@@ -114,7 +124,7 @@ export class DmaSpace {
       }
       throw cause;
     }
-    this.#entries.set(address, { address, size, prot, offset, file, piece, owners: new Set([owner]) });
+    this.#entries.set(address, { address, size, prot, flags, offset, file, piece, owners: new Set([owner]) });
     this.#hold(owner, 1);
     this.#sorted = undefined;
   }
@@ -241,7 +251,8 @@ export class DmaSpace {
     const pages = Number(size >> BigInt(PAGE_SHIFT));
     if (fd === undefined) return this.task.mm.add(pages, undefined);
     const label = `DMA mapping of ${this.task.name} at 0x${address.toString(16)}`;
-    const memory = openMemory({ fd, offset, length: Number(size), writable: (flags & 2) !== 0, label });
+    const open = (flags & DMA_MAP_FLAG.FILE_IO) === 0 ? openMemory : openFile;
+    const memory = open({ fd, offset, length: Number(size), writable: (flags & DMA_MAP_FLAG.WRITE) !== 0, label });
     return this.task.mm.add(pages, memory);
   }
 }
@@ -252,7 +263,7 @@ const overlaps = (entry: DmaEntry, { address, size }: DmaMap): boolean =>
 const isSame = (entry: DmaEntry, { address, size, offset, flags }: DmaMap, file: string | undefined): boolean =>
   entry.address === address &&
   entry.size === size &&
-  entry.prot === flags &&
+  entry.flags === flags &&
   entry.file === file &&
   entry.offset === offset;
 
@@ -261,7 +272,7 @@ function identityOf(fd: Fd): string {
   return `${device}:${inode}`;
 }
 
-function checkRange({ address, size, offset }: DmaMap, hasFile: boolean): void {
+function checkRange({ address, size, offset, flags }: DmaMap, hasFile: boolean): void {
   const bad = (problem: string): unknown => vfioUserErrors.BAD_MAP({ address, size, problem });
   if (size === 0n) throw bad('it has no bytes');
   if (pageOffset(address) !== 0 || pageOffset(size) !== 0) throw bad('address and size must be multiples of 4096');
@@ -270,4 +281,5 @@ function checkRange({ address, size, offset }: DmaMap, hasFile: boolean): void {
   if (pageOffset(offset) !== 0) throw bad('the offset in its file must be a multiple of 4096');
   if (offset + size > ADDRESS_SPACE_SIZE) throw bad('the offset in its file goes past 2^64');
   if (!hasFile && offset !== 0n) throw bad('an offset without a file');
+  if (!hasFile && flags > PROT_RW) throw bad('a way to reach a file without a file');
 }

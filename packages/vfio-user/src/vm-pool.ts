@@ -170,8 +170,8 @@ export class PooledSeat implements DeviceHome {
       });
       from.seats.delete(this);
       this.#room = to;
-      for (const { address, size, prot } of mine) {
-        to.vm.dma.map(owner, { argsz: 0, flags: prot, offset: 0n, address, size }, undefined);
+      for (const { address, size, flags } of mine) {
+        to.vm.dma.map(owner, { argsz: 0, flags, offset: 0n, address, size }, undefined);
       }
       log.info(`${name} belongs to ${to.vm.task.name}`);
     } catch (cause) {

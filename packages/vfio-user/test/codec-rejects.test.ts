@@ -42,7 +42,8 @@ type Reject = readonly [what: string, decode: (p: Uint8Array) => unknown, wire: 
 const REJECTS: readonly Reject[] = [
   ['DMA_MAP one byte short', decodeDmaMap, `20000000 03000000${'00'.repeat(23)}`, 'BAD_SIZE'],
   ['DMA_MAP argsz 31', decodeDmaMap, `1f000000 03000000${'00'.repeat(24)}`, 'BAD_ARGSZ'],
-  ['DMA_MAP flag 4', decodeDmaMap, `20000000 04000000${'00'.repeat(24)}`, 'BAD_FLAGS'],
+  ['DMA_MAP flag 16', decodeDmaMap, `20000000 10000000${'00'.repeat(24)}`, 'BAD_FLAGS'],
+  ['DMA_MAP MMAP and FILE_IO', decodeDmaMap, `20000000 0f000000${'00'.repeat(24)}`, 'BAD_FLAGS'],
   ['DMA_MAP flag 31', decodeDmaMap, `20000000 03000080${'00'.repeat(24)}`, 'BAD_FLAGS'],
   ['DMA_UNMAP short', unmap, '18000000 00000000', 'BAD_SIZE'],
   ['DMA_UNMAP argsz 23', unmap, `17000000 00000000${'00'.repeat(16)}`, 'BAD_ARGSZ'],

@@ -350,6 +350,22 @@ describe('DMA_MAP and DMA_UNMAP', () => {
     });
   });
 
+  test('the client may say how its file is reached: FILE_IO is copied and never mapped, MMAP is mapped', async () => {
+    const world = await World.start();
+    await withClient(world, async (client) => {
+      const fd = client.memory(2);
+      assert.equal(await client.errno(COMMAND.DMA_MAP, map(0n, 0x1000n, 0n, 3 | 8), [fd]), 0);
+      assert.equal(await client.errno(COMMAND.DMA_MAP, map(0x1000n, 0x1000n, 0x1000n, 3 | 4), [fd]), 0);
+      fd.close();
+      assert.throws(() => world.device.pins.pin(iovaFrame(0n), 1, PROT_RW), { name: 'VFIOUSER_NO_SHARED_MEMORY' });
+      world.device.pins.pin(iovaFrame(0x1000n), 1, PROT_RW).unpin();
+      const bytes = new Uint8Array(2);
+      world.space.container.dmaRw(0xfffn, Uint8Array.of(7, 8), true);
+      world.space.container.dmaRw(0xfffn, bytes, false);
+      assert.deepEqual([...bytes], [7, 8]);
+    });
+  });
+
   test('a burst of maps and unmaps before GET_INFO is answered in order', async () => {
     const world = await World.start();
     await withClient(world, async (client) => {
@@ -382,7 +398,12 @@ describe('DMA_MAP and DMA_UNMAP', () => {
     ['a part behind the end of the file', map(0n, 0x1000n, 0x4000n), 1, 22],
     ['an offset without a file', map(0n, 0x1000n, 0x1000n), 0, 22],
     ['neither read nor write', map(0n, 0x1000n, 0n, 0), 1, 22],
-    ['a flag of the future', map(0n, 0x1000n, 0n, 7), 1, 22],
+    ['a flag of the future', map(0n, 0x1000n, 0n, 19), 1, 22],
+    ['a file to map, without one', map(0n, 0x1000n, 0n, 7), 0, 22],
+    ['a file to read, without one', map(0n, 0x1000n, 0n, 11), 0, 22],
+    ['both ways to reach a file', map(0n, 0x1000n, 0n, 15), 1, 22],
+    ['no rights, but a way to reach the file', map(0n, 0x1000n, 0n, 4), 1, 22],
+    ['FILE_IO of more than the file has', map(0n, 0x5000n, 0n, 11), 1, 22],
     ['two descriptors', map(0n, 0x1000n), 2, 22],
     ['seventeen descriptors', map(0n, 0x1000n), 17, 22],
   ];
@@ -436,7 +457,7 @@ describe('DMA_MAP and DMA_UNMAP', () => {
     ['past 2^64', 2n ** 64n - 0x1000n, 0x2000n, 0, 2],
     ['everything and more', 0n, 2n ** 64n - 1n, 0, 2],
     ['a flag of the future', MiB, 0x2000n, 4, 22],
-    ['dirty pages, which are not reported yet', MiB, 0x2000n, 1, 22],
+    ['dirty pages while their log is off', MiB, 0x2000n, 1, 22],
   ];
   for (const [what, address, size, flags, errno] of NOT_EXACT) {
     test(`an unmap of ${what} is errno ${errno}, and the mapping stays`, async () => {
