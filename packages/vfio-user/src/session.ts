@@ -310,6 +310,7 @@ export class Session {
     if (this.#client === undefined) throw vfioUserErrors.NOT_NEGOTIATED({ command });
     const handler = HANDLERS.get(command);
     if (handler === undefined) throw vfioUserErrors.UNKNOWN_COMMAND({ command });
+    if ((message.flags & ~HEADER_FLAG.NO_REPLY) !== 0) throw badHeader(message);
     const most = TAKES_FDS.has(command) ? this.#served.maxFds : 0;
     if (fds.length > most) {
       throw vfioUserErrors.BAD_FDS({ command, count: fds.length, allowed: most === 0 ? 'none' : `at most ${most}` });
@@ -431,6 +432,9 @@ export class Session {
     }
   }
 }
+
+const badHeader = ({ command, flags }: Message): unknown =>
+  vfioUserErrors.BAD_FLAGS({ command, flags, problem: 'bits of the header that a command does not have' });
 
 /** What a client that cannot read errors gets instead of one. */
 function excuse({ command, payload }: Message): Reply | undefined {
