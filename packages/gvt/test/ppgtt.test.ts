@@ -335,6 +335,16 @@ describe('trapped writes', () => {
     guest.finish();
   });
 
+  test('a trap that comes late, when the table is gone', () => {
+    const guest = start();
+    const mm = guest.ppgtt.acquire(L4);
+    const late = guest.watched.get(4);
+    guest.ppgtt.release(mm);
+    late?.(0x4000n, new Uint8Array(8));
+    assert.deepEqual([guest.refused, guest.ppgtt.stats.tables], [['GVT_NOT_TRACKED'], 0]);
+    guest.finish();
+  });
+
   test('in failsafe mode the page is let go, and nothing follows it any more', () => {
     const guest = start();
     const mm = guest.ppgtt.acquire(L4);
@@ -484,6 +494,19 @@ describe('tables that are not what they seem', () => {
     guest.finish();
   });
 
+  test('a 2 MiB page of which only some can be locked: the rest is scratch, and each is given back once', () => {
+    const guest = start({ limit: 100, place: (gfn) => gfn ^ 1 });
+    guest.entry(3, 1, 512, P | RW | PS);
+    const mm = guest.ppgtt.acquire(L4);
+    assert.deepEqual(
+      [mm.translate(at(0, 0, 1, 98)), mm.translate(at(0, 0, 1, 99)), guest.pins.pages],
+      [610, undefined, 100],
+    );
+    guest.entry(3, 1, 0, 0);
+    assert.equal(guest.pins.pages, 1);
+    guest.finish();
+  });
+
   test('a page beyond the limit of locked pages is scratch', () => {
     const guest = start({ limit: 1 });
     guest.entry(4, 1, 30, P | RW);
@@ -533,6 +556,19 @@ describe('when tables run out', () => {
     b.unpin();
     assert.equal(guest.ppgtt.acquire(roots[2] ?? L4).translate(0), 111);
     a.unpin();
+    guest.finish();
+  });
+
+  test('a 2 MiB page that needs a table to be split and finds none: nothing is left of it', () => {
+    const guest = start({ ppgtt: { maxTables: 4 }, place: (gfn) => gfn ^ 1 });
+    guest.entry(3, 1, 512, P | RW | PS);
+    assert.throws(() => guest.ppgtt.acquire(L4), { name: 'GVT_NO_TABLES' });
+    assert.deepEqual([guest.ppgtt.stats.tables, guest.ppgtt.stats.mapped, guest.pins.pages], [0, 0, 0]);
+    guest.entry(3, 1, 0, 0);
+    const mm = guest.ppgtt.acquire(L4);
+    guest.entry(3, 1, 512, P | RW | PS);
+    assert.deepEqual([guest.ppgtt.stats.tables, mm.translate(0), guest.pins.pages], [0, undefined, 0]);
+    assert.throws(() => mm.pin(), { name: 'GVT_NO_TABLES' });
     guest.finish();
   });
 

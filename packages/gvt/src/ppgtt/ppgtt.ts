@@ -135,6 +135,7 @@ export class Ppgtt implements MmOwner {
   /** Every mm ends, whoever still has references. For a reset of the device, and for close. */
   destroyAll(): void {
     for (const mm of [...this.#mms.values()]) this.#destroy(mm);
+    this.#shadower.pool.trim();
     this.#shadower.pages.reset();
     this.#warnings.reset();
   }

@@ -39,6 +39,13 @@ export class TablePool {
     this.#free.push(table);
   }
 
+  /** Gives the memory of all tables back, if none is in use. */
+  trim(): void {
+    if (this.used > 0) return;
+    this.#all.length = 0;
+    this.#free.length = 0;
+  }
+
   #grow(): ShadowTable {
     const table = new ShadowTable();
     this.#all.push(table);
