@@ -222,7 +222,8 @@ export class DmaCache {
   }
 
   #releaseByLookup(range: FrameRange<number>): void {
-    for (let gfn = range.first; gfn <= range.last; gfn++) this.#releaseAt(gfn, SMALL);
+    const pages = range.last - range.first;
+    for (let page = 0; page <= pages; page++) this.#releaseAt(range.first + page, SMALL);
     if (this.#large === 0 || this.#quirks.has('straddle-missed')) return;
     const below = Math.max(0, range.first - LARGE_PAGES + 1);
     for (let gfn = below; gfn < range.first; gfn++) this.#releaseAt(gfn, LARGE);

@@ -19,7 +19,7 @@ import {
   xySrcCopyBlt,
 } from '@pinion/gvt';
 import type { Actor } from '@pinion/testkit';
-import { GOING, type GvtWorld } from './explored-world.js';
+import { GOING, type GvtSeat } from './explored-world.js';
 
 const PAGE = 4096;
 const BLITTER = 0x22000;
@@ -35,58 +35,59 @@ const picture = (screen: number): readonly number[] => {
   ];
 };
 
-/** Graphics pages of the ring's guest: the ring, a status page that stays, and the screen on the pages that go. */
+/** The ring's guest has its ring and a status page in two guest frames that stay: graphics pages 0 and 1. The screen is on the pages that go. */
+const RING_FRAMES = 32;
 const STATUS = 1;
 const SCREEN = 2;
 
-function mapScreen(world: GvtWorld): void {
-  for (let page = 0; page < 16; page++) world.entry(SCREEN + page, GOING.first + page);
+function mapScreen(seat: GvtSeat): void {
+  for (let page = 0; page < 16; page++) seat.entry(SCREEN + page, GOING.first + page);
 }
 
 /** A guest that maps, draws by the blitter's ring, maps again and draws again. */
-export function ringGuest(world: GvtWorld): Actor {
-  const screen = world.base + SCREEN * PAGE;
+export function ringGuest(seat: GvtSeat): Actor {
+  const screen = seat.base + SCREEN * PAGE;
   const commands = [
     ...picture(screen),
     ...miStoreDword(screen + 15 * PAGE, 0x1111),
-    ...miFlushStore(world.base + STATUS * PAGE, 1),
+    ...miFlushStore(seat.base + STATUS * PAGE, 1),
     ...miNoop(),
   ];
   return {
     name: 'guest',
     steps: {
       'sets up its ring': () => {
-        world.startRing([...commands, ...commands]);
-        world.entry(STATUS, 1);
+        seat.startRing(RING_FRAMES, [...commands, ...commands]);
+        seat.entry(STATUS, RING_FRAMES + STATUS);
       },
-      'maps the screen': () => mapScreen(world),
-      draws: () => world.write(BCS.TAIL, commands.length * 4),
-      'maps it again': () => mapScreen(world),
-      'draws again': () => world.write(BCS.TAIL, commands.length * 8),
+      'maps the screen': () => mapScreen(seat),
+      draws: () => seat.write(BCS.TAIL, commands.length * 4),
+      'maps it again': () => mapScreen(seat),
+      'draws again': () => seat.write(BCS.TAIL, commands.length * 8),
     },
   };
 }
 
 /** Shows the ring's guest's screen: its first 16 rows. */
-function turnOn(world: GvtWorld): void {
-  world.write(DISPLAY.PIPESRC, ((1024 - 1) << 16) | 15);
-  world.write(DISPLAY.PLANE_STRIDE, PAGE / 64);
-  world.write(DISPLAY.PLANE_CTL, PLANE_ENABLE | PLANE_FORMAT.XRGB8888);
-  world.write(DISPLAY.TRANSCONF, PIPE_ENABLE);
-  world.write(DISPLAY.PLANE_SURF, world.base + SCREEN * PAGE);
+function turnOn(seat: GvtSeat): void {
+  seat.write(DISPLAY.PIPESRC, ((1024 - 1) << 16) | 15);
+  seat.write(DISPLAY.PLANE_STRIDE, PAGE / 64);
+  seat.write(DISPLAY.PLANE_CTL, PLANE_ENABLE | PLANE_FORMAT.XRGB8888);
+  seat.write(DISPLAY.TRANSCONF, PIPE_ENABLE);
+  seat.write(DISPLAY.PLANE_SURF, seat.base + SCREEN * PAGE);
 }
 
 /** Somebody outside who shows the screen of the ring's guest, and keeps it for a while. */
-export function viewer(world: GvtWorld): Actor {
+export function viewer(seat: GvtSeat): Actor {
   let plane: ExportedPlane | undefined;
-  const answered = (ask: () => void): void => world.tries(ask);
+  const answered = (ask: () => void): void => seat.tries(ask);
   return {
     name: 'viewer',
     steps: {
       'takes the screen': () => {
-        turnOn(world);
+        turnOn(seat);
         answered(() => {
-          plane = world.device.exportPlane();
+          plane = seat.device.exportPlane();
         });
       },
       looks: () => answered(() => plane?.read(0, new Uint8Array(2 * PAGE))),
@@ -102,60 +103,60 @@ const FRAME = { RING: 0, STATUS: 1, CONTEXT: 2, BATCH: 4, TABLES: 8 } as const;
 const BATCH_PAGE = 100;
 const BATCH_START_PPGTT = 1 << 8;
 
-function link(world: GvtWorld, level: number, index: number, gfn: number): void {
-  world.poke(FRAME.TABLES + level, index * 8, [(gfn << 12) | 3, 0]);
+function link(seat: GvtSeat, level: number, index: number, gfn: number): void {
+  seat.world.poke(FRAME.TABLES + level, index * 8, [(gfn << 12) | 3, 0]);
 }
 
-function linkScreen(world: GvtWorld): void {
-  for (let page = 0; page < 16; page++) link(world, 3, page, GOING.first + page);
+function linkScreen(seat: GvtSeat): void {
+  for (let page = 0; page < 16; page++) link(seat, 3, page, GOING.first + page);
 }
 
-function buildContext(world: GvtWorld): void {
-  for (let page = 0; page < FRAME.TABLES; page++) world.entry(page, page);
-  for (const level of [0, 1, 2]) link(world, level, 0, FRAME.TABLES + level + 1);
-  link(world, 3, BATCH_PAGE, FRAME.BATCH);
-  world.poke(FRAME.BATCH, 0, [...picture(0), ...miBatchBufferEnd()]);
+function buildContext(seat: GvtSeat): void {
+  for (let page = 0; page < FRAME.TABLES; page++) seat.entry(page, page);
+  for (const level of [0, 1, 2]) link(seat, level, 0, FRAME.TABLES + level + 1);
+  link(seat, 3, BATCH_PAGE, FRAME.BATCH);
+  seat.world.poke(FRAME.BATCH, 0, [...picture(0), ...miBatchBufferEnd()]);
   const [start = 0, ...address] = miBatchBufferStart(BATCH_PAGE * PAGE);
-  const ring = [start | BATCH_START_PPGTT, ...address, ...miFlushStore(world.base + FRAME.STATUS * PAGE, 1), 0];
-  world.poke(FRAME.RING, 0, ring);
+  const ring = [start | BATCH_START_PPGTT, ...address, ...miFlushStore(seat.base + FRAME.STATUS * PAGE, 1), 0];
+  seat.world.poke(FRAME.RING, 0, ring);
   const state = FRAME.CONTEXT + 1;
   for (const [index, value] of [
     [5, 0],
     [7, ring.length * 4],
-    [9, world.base],
+    [9, seat.base],
     [11, 1],
     [49, 0],
     [51, FRAME.TABLES * PAGE],
   ] as const)
-    world.poke(state, index * 4, [value]);
+    seat.world.poke(state, index * 4, [value]);
 }
 
-function submit(world: GvtWorld): void {
-  world.poke(FRAME.CONTEXT + 1, 5 * 4, [0]);
-  const descriptor = (world.base + FRAME.CONTEXT * PAGE) | 0x119;
-  for (const value of [0, 0, 1, descriptor]) world.write(BLITTER + RING.ELSP, value);
+function submit(seat: GvtSeat): void {
+  seat.world.poke(FRAME.CONTEXT + 1, 5 * 4, [0]);
+  const descriptor = (seat.base + FRAME.CONTEXT * PAGE) | 0x119;
+  for (const value of [0, 0, 1, descriptor]) seat.write(BLITTER + RING.ELSP, value);
 }
 
-function notify(world: GvtWorld, message: number): void {
-  world.write(PVINFO.PDP, FRAME.TABLES * PAGE, 0);
-  world.write(PVINFO.G2V_NOTIFY, message);
+function notify(seat: GvtSeat, message: number): void {
+  seat.write(PVINFO.PDP, FRAME.TABLES * PAGE, 0);
+  seat.write(PVINFO.G2V_NOTIFY, message);
 }
 
 /** A guest that draws by contexts in its own address space, changes a table while it is in use, and draws again. */
-export const contextGuest = (world: GvtWorld): Actor => ({
+export const contextGuest = (seat: GvtSeat): Actor => ({
   name: 'guest',
   steps: {
     'sets up a context': () => {
-      world.tries((file) => file.readRegion(REGION.BAR0, PVINFO.BASE, new Uint8Array(8)));
-      buildContext(world);
-      linkScreen(world);
-      world.write(BLITTER + RING.HWS_PGA, world.base + FRAME.STATUS * PAGE);
-      world.write(BLITTER + RING.MODE, (MODE.EXECLIST << 16) | MODE.EXECLIST);
+      seat.tries((file) => file.readRegion(REGION.BAR0, PVINFO.BASE, new Uint8Array(8)));
+      buildContext(seat);
+      linkScreen(seat);
+      seat.write(BLITTER + RING.HWS_PGA, seat.base + FRAME.STATUS * PAGE);
+      seat.write(BLITTER + RING.MODE, (MODE.EXECLIST << 16) | MODE.EXECLIST);
     },
-    'announces its tables': () => notify(world, G2V.L4_CREATE),
-    draws: () => submit(world),
-    'changes a table': () => link(world, 3, 3, GOING.first),
-    'draws again': () => submit(world),
-    'gives its tables up': () => notify(world, G2V.L4_DESTROY),
+    'announces its tables': () => notify(seat, G2V.L4_CREATE),
+    draws: () => submit(seat),
+    'changes a table': () => link(seat, 3, 3, GOING.first),
+    'draws again': () => submit(seat),
+    'gives its tables up': () => notify(seat, G2V.L4_DESTROY),
   },
 });

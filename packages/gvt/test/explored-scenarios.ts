@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import { asGfn, asIovaFrame, asPfn, type FrameRange, PROT_RW } from '@pinion/core';
-import { adaptHypervisor, type BackendFactory, kvmBackend, staticBackend, xenBackend } from '@pinion/gvt';
+import {
+  adaptHypervisor,
+  type BackendFactory,
+  kvmBackend,
+  type StaticMemory,
+  staticBackend,
+  xenBackend,
+} from '@pinion/gvt';
 import { type Actor, describeFailed, explore, type Scenario } from '@pinion/testkit';
-import { type ExploredOptions, GOING, GvtWorld, STAYING } from './explored-world.js';
+import { type ExploredOptions, GOING, type GvtSeat, GvtWorld, STAYING } from './explored-world.js';
 
 const adapted = adaptHypervisor(({ pins }) => {
   const frame = new Float64Array(1);
@@ -15,25 +22,31 @@ const adapted = adaptHypervisor(({ pins }) => {
     unpin: (gfn) => pins.unpin(asIovaFrame(gfn), 1),
   };
 });
-const memory = [STAYING, GOING].map(({ first, last }) => ({ first: asGfn(first), last: asGfn(last) }));
 
-/** What every scenario runs on. */
-export const BACKENDS: readonly (readonly [name: string, hypervisor: BackendFactory])[] = [
+type Named = readonly [name: string, hypervisor: BackendFactory];
+
+/** One backend of each kind, for guests with this memory. */
+export const backendsOver = (memory: StaticMemory['memory']): readonly Named[] => [
   ['kvm', kvmBackend],
   ['xen', xenBackend],
   ['static', staticBackend({ memory })],
   ['adapted', adapted],
 ];
 
+/** What every scenario runs on. */
+export const BACKENDS = backendsOver(
+  [STAYING, GOING].map(({ first, last }) => ({ first: asGfn(first), last: asGfn(last) })),
+);
+
 /** What may happen to the vGPU meanwhile. */
 const LIVES = {
-  'a reset': (world) => ({ resets: () => world.reset() }),
-  'close and open': (world) => ({ closes: () => world.close(), opens: () => world.open() }),
-  removal: (world) => ({ removes: () => Promise.all([world.mdev.remove(), world.close()]).then(() => {}) }),
-} satisfies Record<string, (world: GvtWorld) => Actor['steps']>;
+  'a reset': (seat) => ({ resets: () => seat.reset() }),
+  'close and open': (seat) => ({ closes: () => seat.close(), opens: () => seat.open() }),
+  removal: (seat) => ({ removes: () => Promise.all([seat.mdev.remove(), seat.close()]).then(() => {}) }),
+} satisfies Record<string, (seat: GvtSeat) => Actor['steps']>;
 
 export interface ScenarioOptions extends ExploredOptions {
-  readonly guest: (world: GvtWorld) => Actor;
+  readonly guest: (seat: GvtSeat) => Actor;
   /** Somebody else besides; default nobody. */
   readonly other?: (world: GvtWorld) => Actor;
   readonly life: keyof typeof LIVES;
@@ -51,7 +64,11 @@ export function makeScenario(request: ScenarioOptions): Scenario {
     async start() {
       const world = await GvtWorld.start(options);
       const vmm = { unmaps: () => world.unmap(unmaps), 'maps other memory': () => world.map(unmaps) };
-      const actors = [guest(world), { name: 'vmm', steps: vmm }, { name: 'life', steps: LIVES[life](world) }];
+      const actors = [
+        guest(world.seat()),
+        { name: 'vmm', steps: vmm },
+        { name: 'life', steps: LIVES[life](world.seat()) },
+      ];
       return {
         actors: other === undefined ? actors : [...actors, other(world)],
         clock: world.clock,

@@ -16,13 +16,13 @@ for (const [name, guest] of [
 ] as const) {
   test(`the guest with a ${name} draws if nobody disturbs it`, async () => {
     const world = await GvtWorld.start({ traps: true });
-    for (const [step, run] of Object.entries(guest(world).steps)) {
+    for (const [step, run] of Object.entries(guest(world.seat()).steps)) {
       await run();
       world.clock.advance(5);
       if (step.startsWith('draws')) assert.deepEqual(drawn(world), [COLOR, COLOR], step);
       if (step.startsWith('draws')) for (const at of [GOING.first, GOING.last]) world.poke(at, 0, [0, 0]);
     }
-    assert.deepEqual([world.device.engineError, world.device.faults], [undefined, []]);
+    assert.deepEqual([world.seat().device.engineError, world.seat().device.faults], [undefined, []]);
     await world.end();
   });
 }
@@ -42,19 +42,32 @@ describe('a guest that draws by the ring', () => {
 describe('a screen that is shown outside', () => {
   for (const life of ['close and open', 'a reset', 'removal'] as const) {
     test(`meanwhile: ${life}`, () =>
-      assertPasses(makeScenario({ guest: ringGuest, other: viewer, life, mixed: true }), { bound: 20 }));
+      assertPasses(makeScenario({ guest: ringGuest, other: (world) => viewer(world.seat()), life, mixed: true }), {
+        bound: 20,
+      }));
   }
 
   test('is one that the viewer can see if nobody disturbs it', async () => {
     const world = await GvtWorld.start();
-    for (const run of Object.values(ringGuest(world).steps)) await run();
+    for (const run of Object.values(ringGuest(world.seat()).steps)) await run();
     world.clock.advance(0);
-    await viewer(world).steps['takes the screen']?.();
-    assert.deepEqual(world.device.exported, { buffers: 1, pages: 16 });
-    await world.close();
-    assert.deepEqual(world.device.exported.pages, 0);
+    await viewer(world.seat()).steps['takes the screen']?.();
+    assert.deepEqual(world.seat().device.exported, { buffers: 1, pages: 16 });
+    await world.seat().close();
+    assert.deepEqual(world.seat().device.exported.pages, 0);
     await world.end();
   });
+});
+
+describe('two vGPUs of one GPU, in one guest', () => {
+  for (const life of ['close and open', 'a reset', 'removal'] as const) {
+    test(`one draws by contexts, and the other meets ${life}`, () => {
+      const other = (world: GvtWorld) => ({ ...contextGuest(world.seat(1)), name: 'second guest' });
+      return assertPasses(makeScenario({ guest: ringGuest, other, life, vgpus: 2, traps: true, horizon: 5 }), {
+        bound: 15,
+      });
+    });
+  }
 });
 
 /** Remembers every address it ever handed out, and takes that of a page whose mapping is gone for one that is held. */

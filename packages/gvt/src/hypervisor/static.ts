@@ -1,4 +1,4 @@
-import { type FrameRange, type Gfn, type Pfn, PinionError, rangeHolds } from '@pinion/core';
+import { asGfn, type FrameRange, type Gfn, type Pfn, PinionError, rangeHolds } from '@pinion/core';
 import { gvtErrors } from '../errors.js';
 import type { BackendFactory, BackendParts } from './backend.js';
 import { CHUNK } from './held-pages.js';
@@ -42,10 +42,15 @@ export class StaticBackend extends HoldingBackend {
   /** @throws PinionError GVT_NO_PAGE (EINVAL) outside the configured memory, and as `HoldingBackend`. */
   override dmaMapGuestPage(gfn: Gfn, size: number): Pfn {
     this.checkOpen();
-    const pages = pagesOf(size);
-    const range = this.#rangeOf(gfn);
-    if (range === undefined || gfn + pages - 1 > range.last) throw gvtErrors.NO_PAGE({ gfn });
-    if (this.held.frame(gfn) === undefined) this.#holdMapped(pieceAt(range, gfn));
+    const last = gfn + pagesOf(size) - 1;
+    for (let at = gfn; ; ) {
+      const range = this.#rangeOf(at);
+      if (range === undefined) throw gvtErrors.NO_PAGE({ gfn: at });
+      const piece = pieceAt(range, at);
+      if (this.held.frame(at) === undefined) this.#holdMapped(piece);
+      if (piece.last >= last) break;
+      at = asGfn(piece.last + 1);
+    }
     return super.dmaMapGuestPage(gfn, size);
   }
 
