@@ -44,6 +44,11 @@ export const cliErrors = catalogue('CLI', {
     (d: { module: string; problem: string }) =>
       `${d.module} is no plugin: ${d.problem}; export one plugin, or one function that makes one`,
   ],
+  NO_HARNESS: [
+    'EINVAL',
+    (d: { module: string }) =>
+      `${d.module} exports no harness of a conformance suite: an object with name, backend, iommuType and capabilities, and start (a vendor driver's) or leak (a backend's)`,
+  ],
   NO_PROGRAM: [
     'ENOENT',
     (d: { file: string; problem: string }) => `the guest's program ${d.file} cannot be run: ${d.problem}`,

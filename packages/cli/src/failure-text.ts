@@ -16,6 +16,7 @@ const USAGE: ReadonlySet<string> = new Set([
   ...NAMED_USAGE,
   'CLI_NO_DEVICE_KIND',
   'CLI_NOT_A_PLUGIN',
+  'CLI_NO_HARNESS',
   'VM_BAD_DESCRIPTION',
 ]);
 

@@ -1,5 +1,6 @@
 import { CORE_VERSION } from '@pinion/core';
 import { Command, CommanderError, Option } from 'commander';
+import { addConform } from './conform/command.js';
 import type { Runner } from './context.js';
 import { addDoctor } from './doctor/command.js';
 import { cliErrors } from './errors.js';
@@ -35,6 +36,7 @@ export async function runPinion(args: readonly string[], around: Surroundings): 
   addServe(program, run);
   addProxy(program, run);
   addRun(program, run);
+  addConform(program, run);
   addDoctor(program, run);
   try {
     await program.parseAsync([...args], { from: 'user' });

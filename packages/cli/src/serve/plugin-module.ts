@@ -39,7 +39,8 @@ export async function loadPlugin({ name: module, folder }: ModuleName): Promise<
   });
 }
 
-async function importModule(module: string, folder: string): Promise<Readonly<Record<string, unknown>>> {
+/** A module's exports. @throws CLI_NO_PLUGIN (ENOENT) with why it cannot be loaded. */
+export async function importModule(module: string, folder: string): Promise<Readonly<Record<string, unknown>>> {
   try {
     return await import(urlOf(module, folder));
   } catch (cause) {
