@@ -26,6 +26,13 @@ test('mixed ends with nothing mapped, pinned or locked, and has drawn a PNG', as
   assert.deepEqual([...png.subarray(0, 8)], [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
 });
 
+test('mixed --hypervisor v86 ends with nothing left, too, and says what it does without', async () => {
+  const output = await run('mixed', '--hypervisor', 'v86');
+  assert.equal(lastLine(output), '0 mappings, 0 pins, 0 locked pages');
+  assert.doesNotMatch(output, /^ +FAIL/im);
+  assert.match(output, /^without dasd: vfio-ccw devices belong to s390 machines/m);
+});
+
 test('mixed --json prints one JSON document and nothing else', async () => {
   const document: unknown = JSON.parse(await run('mixed', '--json'));
   assert.ok(typeof document === 'object' && document !== null);

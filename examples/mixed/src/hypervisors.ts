@@ -16,5 +16,6 @@ export type Runner = (request: RunRequest) => Promise<boolean>;
 /** Who can run the VM of `vm.yaml`, each as far as its devices are ones that it can have. A runner is loaded when it is asked for. */
 export const hypervisors: ReadonlyMap<string, () => Promise<Runner>> = new Map<string, () => Promise<Runner>>([
   ['embedded', async () => (await import('./run-embedded.js')).runEmbedded],
+  ['v86', async () => (await import('./run-v86.js')).runV86],
   ['qemu', async () => (await import('./run-qemu.js')).runQemu],
 ]);

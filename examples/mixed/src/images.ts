@@ -11,6 +11,8 @@ const RESULT_BYTES = 8 * MIB;
 /** The NVMe disk: it begins with the picture; a copy goes to `COPY_AT`. Bytes. */
 const ARCHIVE_BYTES = 64 * MIB;
 export const ARCHIVE = 'archive.img';
+/** The passthrough disk. */
+export const RESULT = 'result.img';
 export const COPY_AT = 16 * MIB;
 
 /**
@@ -29,7 +31,7 @@ export function makeImages(folder: string): Uint8Array {
   header.setUint32(16, PIXELS_AT, true);
   image.set(pixels, PIXELS_AT * BLOCK);
   writeFileSync(join(folder, 'picture.fba'), image);
-  writeFileSync(join(folder, 'result.img'), new Uint8Array(RESULT_BYTES));
+  writeFileSync(join(folder, RESULT), new Uint8Array(RESULT_BYTES));
   writeFileSync(join(folder, ARCHIVE), pixels);
   truncateSync(join(folder, ARCHIVE), ARCHIVE_BYTES);
   return pixels;

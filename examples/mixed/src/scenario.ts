@@ -186,7 +186,7 @@ export class Scenario {
 }
 
 /** What the mediator reports of drivers and backend that do not do their duty. */
-function collectComplaints(vm: EmbeddedVm): readonly string[] {
+export function collectComplaints(vm: EmbeddedVm): readonly string[] {
   const complaints: string[] = [];
   for (const event of ['pages:leaked', 'pages:foreign-unpinned', 'driver:failed', 'backend:warned'] as const) {
     vm.host.mediator.bus.on(event, () => complaints.push(event));
@@ -195,7 +195,7 @@ function collectComplaints(vm: EmbeddedVm): readonly string[] {
 }
 
 /** Whether the painted picture (blue, green, red, unused) stands in its place on the screen (red, green, blue, opaque). */
-function shows(screen: Picture, scene: Uint8Array): boolean {
+export function shows(screen: Picture, scene: Uint8Array): boolean {
   for (let pixel = 0; pixel < SCENE.width * SCENE.height; pixel++) {
     const x = PICTURE_AT.x + (pixel % SCENE.width);
     const y = PICTURE_AT.y + Math.floor(pixel / SCENE.width);

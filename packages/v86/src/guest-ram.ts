@@ -7,8 +7,8 @@ import { v86Errors } from './errors.js';
 const GRANULE = 128n * 1024n;
 /** What is less the emulator would round up. */
 const LEAST = 1n << 20n;
-/** Addresses from here on belong to devices. */
-const MOST = 1n << 30n;
+/** Where the last byte of RAM may be at most, plus one: less than what is left to devices below 4 GiB, and the emulator's half. */
+export const LAST_REGION_END = 1n << 30n;
 /** Where a PC has the display's window instead of RAM: the CPU cannot reach what lies below it. */
 const HOLE = { at: 0xa_0000n, end: 0xc_0000n } as const;
 
@@ -19,7 +19,7 @@ const endOf = ({ at, size }: MemoryRegion): bigint => at + size;
  * 32-bit addresses, and the emulator less RAM than that).
  */
 export function ramBytesFor(regions: readonly MemoryRegion[]): number {
-  const beyond = regions.find((region) => endOf(region) > MOST);
+  const beyond = regions.find((region) => endOf(region) > LAST_REGION_END);
   if (regions.length === 0) throw v86Errors.BAD_MEMORY({ problem: 'there is none' });
   if (beyond !== undefined) throw v86Errors.BAD_MEMORY({ problem: `region ${beyond.name} ends beyond the first GiB` });
   const end = regions.map(endOf).reduce((most, each) => (each > most ? each : most), LEAST);

@@ -4,6 +4,7 @@ export { v86Errors } from './errors.js';
 export { type GuestName, readGuest } from './guests.js';
 export { type GuestEnd, type MachineOptions, X86Machine } from './machine.js';
 export { checkImage } from './multiboot.js';
+export { type PcPart, pcPart } from './pc-part.js';
 export { type InterruptPins, PciRoot } from './pci-root.js';
 export { runSelfTest } from './self-test.js';
 export { SerialPort } from './serial-port.js';

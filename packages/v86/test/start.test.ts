@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'node:test';
-import { V86Vm, v86 } from '@pinion/v86';
+import { pcPart, V86Vm, v86 } from '@pinion/v86';
 import { createRegistry, Host, readDescription, type VmDescription } from '@pinion/vm';
 import { DEVICES_IMAGE, held, NOTHING, TurnClock } from './pc.js';
 
@@ -104,4 +104,42 @@ containers:
   await vm.vm.unplug('disk');
   assert.deepEqual(held(vm.vm), NOTHING);
   await vm.stop();
+});
+
+test('the part of a description that a PC can have, and what is left out with the reason', () => {
+  const text = `
+name: mixed
+hypervisor: embedded
+memory:
+  - { name: low, at: 0, size: 4M }
+  - { name: pool, at: 4G, size: 1M }
+groups: [{ name: pci-01 }, { name: pci-02 }]
+parents:
+  - { name: igpu, driver: gvt }
+  - { name: cards, driver: ap, adapters: [5], domains: [0x47] }
+containers:
+  - name: vm
+    iommu: type1v2
+    devices:
+      - { name: vgpu, driver: gvt, type: V5_4, parent: igpu, uuid: 00000000-0000-0000-0000-000000000001 }
+      - { name: crypto, driver: ap, type: passthrough, parent: cards, uuid: 00000000-0000-0000-0000-000000000002, adapters: [5], domains: [0x47] }
+`;
+  const read = readDescription({ text, folder: '.' }, createRegistry());
+  assert.ok(read.ok);
+  const { description, absent } = pcPart(read.description, registry);
+  const names = (all: readonly { name: string }[] = []): string[] => all.map(({ name }) => name);
+  assert.deepEqual(
+    [
+      names(description.memory),
+      names(description.parents),
+      names(description.groups),
+      names(description.containers[0]?.devices),
+    ],
+    [['low'], ['igpu'], [], ['vgpu']],
+  );
+  assert.equal(description.hypervisor, 'v86');
+  assert.deepEqual(absent, [
+    ['pool', 'memory beyond the first GiB: this CPU has 32-bit addresses'],
+    ['crypto', 'vfio-ap devices belong to s390 machines: embedded hypervisor only'],
+  ]);
 });
