@@ -1,9 +1,13 @@
 import { asPfn, type HostMemory, hex, PAGE_SIZE, type PageClass, type Pfn } from '@pinion/core';
 import { Mapping, type MemoryWindow } from '@pinion/sys';
 import { discard } from './discard.js';
+import { vfioUserErrors } from './errors.js';
 
 /** The first frame number given out, so that a forgotten translation (iova frame used as host frame) hits nothing. */
 const FIRST_FRAME = 0x10_0000;
+
+/** Mappings that are gone and still known by name. */
+const REMEMBERED = 256;
 
 /** The memory behind one DMA_MAP: consecutive frames. */
 export interface Piece {
@@ -23,6 +27,8 @@ export class ClientPages implements HostMemory {
   /** Ascending: numbers only grow. */
   readonly #pieces: Piece[] = [];
   readonly #leaving: MemoryWindow[] = [];
+  /** The last ones that went, for messages. */
+  readonly #gone: { readonly first: number; readonly end: number; readonly label: string }[] = [];
   #next = FIRST_FRAME;
 
   /** Pieces that are there: one per mapping of a client. */
@@ -47,6 +53,7 @@ export class ClientPages implements HostMemory {
     const index = this.#indexOf(piece.first);
     if (this.#pieces[index] !== piece) return;
     this.#pieces.splice(index, 1);
+    this.#remember(piece);
     if (piece.memory !== undefined) this.#leaving.push(piece.memory);
     this.letGo();
   }
@@ -71,6 +78,7 @@ export class ClientPages implements HostMemory {
     const mapping = mappingOf(piece);
     const offset = piece === undefined ? 0 : (pfn - piece.first) * PAGE_SIZE;
     const size = count * PAGE_SIZE;
+    if (piece === undefined) this.#checkGone(pfn, count);
     if (mapping === undefined || count < 1 || offset + size > mapping.length || !mapping.contiguous(offset, size)) {
       throw new RangeError(`host frames ${hex(pfn)}..${hex(pfn + count - 1)} are not one piece of mapped memory`);
     }
@@ -98,6 +106,19 @@ export class ClientPages implements HostMemory {
     const piece = this.find(pfn);
     if (piece === undefined || piece.references === 0) throw new RangeError(`host frame ${hex(pfn)} is not pinned`);
     piece.references -= 1;
+  }
+
+  #remember({ first, pages, memory }: Piece): void {
+    if (memory === undefined) return;
+    this.#gone.push({ first, end: first + pages, label: memory.label });
+    if (this.#gone.length > REMEMBERED) this.#gone.shift();
+  }
+
+  /** @throws VFIOUSER_UNMAPPED (EFAULT) for frames of a mapping that is gone. */
+  #checkGone(pfn: number, count: number): void {
+    const gone = this.#gone.find(({ first, end }) => first <= pfn && pfn < end);
+    if (gone === undefined) return;
+    throw vfioUserErrors.UNMAPPED({ frames: `${hex(pfn)}..${hex(pfn + count - 1)}`, label: gone.label });
   }
 
   /** Index of the piece that holds `frame`, -1 if none does. */

@@ -82,6 +82,11 @@ export const vfioUserErrors = catalogue('VFIOUSER', {
     'EFAULT',
     (d: { address: bigint; length: number }) => `${d.length} bytes at ${hex(d.address)} are not mapped for this access`,
   ],
+  UNMAPPED: [
+    'EFAULT',
+    (d: { frames: string; label: string }) =>
+      `host frames ${d.frames}: ${d.label} was taken away; whoever pinned it was told before`,
+  ],
   NO_SHARED_MEMORY: [
     'EFAULT',
     (d: { address: bigint }) =>

@@ -1,9 +1,11 @@
 // The same over real sockets, memfds and eventfds; skipped where native calls do not run.
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { iovaFrame, PROT_RW } from '@pinion/core';
 import { createMemfd, FdInbox, linuxSys, UnixSocket } from '@pinion/sys';
 import { Client, COMMAND, encodeDmaMap, RemoteDevice, ServerListener, SocketTransport } from '@pinion/vfio-user';
@@ -89,5 +91,32 @@ describe('on a real system', { skip: !native && 'needs Linux on x64 or arm64' },
     far.close();
     file.close();
     assert.deepEqual(sys.ledger.labels(), []);
+  });
+
+  test('a device that uses views of memory that is gone gets errors that name it, and nothing worse', async () => {
+    const child = fileURLToPath(new URL('children/stale-guest-views.js', import.meta.url));
+    const done = await new Promise<{ code: number | null; signal: string | null; out: string; errors: string }>(
+      (resolve) => {
+        const started = spawn(process.execPath, [child], { stdio: ['ignore', 'pipe', 'pipe'] });
+        let [out, errors] = ['', ''];
+        started.stdout.on('data', (data) => (out += data));
+        started.stderr.on('data', (data) => (errors += data));
+        started.on('close', (code, signal) => resolve({ code, signal, out, errors }));
+      },
+    );
+    assert.deepEqual([done.code, done.signal], [0, null], done.errors);
+    const results: unknown[] = Object.values(JSON.parse(done.out));
+    const released =
+      'CORE_PINS_RELEASED: device 00000000-0000-4000-8000-000000000001 gave the pages [0x0, 0xffff] back; pin them again before use';
+    assert.equal(results.length, 3);
+    for (const result of results) {
+      const { old, touched, accessors, frames, copy } = Object(result);
+      assert.deepEqual(
+        { old, touched, accessors },
+        { old: false, touched: false, accessors: [released, released, released] },
+      );
+      assert.match(frames, /^VFIOUSER_UNMAPPED: host frames .*DMA mapping of vm at 0x0 was taken away/);
+      assert.match(copy, /^TYPE1_/);
+    }
   });
 });
