@@ -62,10 +62,12 @@ const pllStatus: HardwareRegister = {
 
 const MAILBOX = { offset: 0x138124, data: 0x138128 };
 const MAILBOX_READY = TOP;
-const COMMAND = { RC6_VIDS: 5, MEMORY_LATENCY: 6, CDCLK: 7 };
+const COMMAND = { RC6_VIDS: 5, MEMORY_LATENCY: 6, CDCLK: 7, SAGV: 0x21 };
 /** Microseconds of the levels 0 to 3 and 4 to 7, of a Skylake. */
 const LATENCY = [0x1e1a1100, 0x61514b3d] as const;
 const CDCLK_READY = 1;
+/** The agent that changes the memory's clock is off. */
+const SAGV_OFF = 1;
 
 /** The power controller's mailbox: every command succeeds at once. */
 const mailbox: HardwareRegister = {
@@ -75,6 +77,7 @@ const mailbox: HardwareRegister = {
     const command = value & 0xff;
     if (command === COMMAND.MEMORY_LATENCY) registers.set(MAILBOX.data, asked === 0 ? LATENCY[0] : LATENCY[1]);
     else if (command === COMMAND.CDCLK) registers.set(MAILBOX.data, CDCLK_READY);
+    else if (command === COMMAND.SAGV) registers.set(MAILBOX.data, SAGV_OFF);
     else if (command === COMMAND.RC6_VIDS) registers.set(MAILBOX.data, asked | 1);
     registers.set(MAILBOX.offset, value & ~(MAILBOX_READY | 0xff));
   },
@@ -128,6 +131,8 @@ export const GEN9_HARDWARE: readonly HardwareRegister[] = Object.freeze([
   ...[0x4260, 0x4264, 0x4268, 0x426c, 0x4270, 0x42300].map(done),
   /** One slice of three subslices, all execution units. */
   constant(0x9120, 0x02800000),
+  /** Panel self refresh never interrupts. */
+  constant(0x64838, 0),
   /** The microcontroller is in reset. */
   constant(0xc000, 1),
   /** 350 to 1150 MHz in steps of 50. */

@@ -47,6 +47,14 @@ const ofEngine = ({ base }: Engine): readonly Span[] => [
 
 /** The render engine's own, and what all share. Source: F_CMD_ACCESS entries of i915 gvt handlers.c. */
 const SHARED: readonly Span[] = [
+  one(0x2088, 'masked'),
+  one(0x2090, 'masked'),
+  one(0x20dc, 'masked'),
+  one(0x2120, 'masked'),
+  one(0x2124, 'masked'),
+  one(0x2470, 'masked'),
+  one(0x4030, 'masked'),
+  one(0x5588, 'masked'),
   one(0x20d8, 'masked'),
   one(0x20e0, 'masked'),
   one(0x20e4, 'masked'),

@@ -43,6 +43,8 @@ const OPCODE: Readonly<Record<CommandClient, { readonly shift: number; readonly 
 
 const ONE = Object.freeze({ fixed: 1 });
 const BITS8 = Object.freeze({ bits: 8 });
+/** Above these bits a flush has its flags. */
+const BITS6 = Object.freeze({ bits: 6 });
 const RCS: readonly EngineName[] = ['rcs'];
 const DISPLAYING: readonly EngineName[] = ['rcs', 'bcs'];
 
@@ -83,7 +85,7 @@ const MI_ROWS: readonly Row[] = [
   [MI.LOAD_REGISTER_IMM, 'MI_LOAD_REGISTER_IMM', 'load-register-imm', BITS8],
   [0x23, 'MI_UPDATE_GTT', 'rejected', BITS8],
   [MI.STORE_REGISTER_MEM, 'MI_STORE_REGISTER_MEM', 'store-register-mem', BITS8],
-  [MI.FLUSH_DW, 'MI_FLUSH_DW', 'flush', BITS8, ['bcs', 'vcs', 'vcs2', 'vecs']],
+  [MI.FLUSH_DW, 'MI_FLUSH_DW', 'flush', BITS6, ['bcs', 'vcs', 'vcs2', 'vecs']],
   [0x27, 'MI_CLFLUSH', 'rejected', BITS8],
   [0x28, 'MI_REPORT_PERF_COUNT', 'rejected', BITS8],
   [MI.LOAD_REGISTER_MEM, 'MI_LOAD_REGISTER_MEM', 'load-register-mem', BITS8],
@@ -134,14 +136,8 @@ const RENDER_ROWS: readonly Row[] = [
   [render(2, 1, 2), 'MEDIA_OBJECT_PRT', 'plain', BITS16],
   [render(2, 1, 3), 'MEDIA_OBJECT_WALKER', 'plain', BITS16],
   [render(2, 1, 5), 'GPGPU_WALKER'],
-  ...states(0, [
-    ...span(0x04, 0x0a),
-    ...span(0x0c, 0x0e),
-    ...span(0x10, 0x21),
-    ...span(0x23, 0x40),
-    ...span(0x43, 0x52),
-  ]),
-  ...states(1, [0x00, 0x02, 0x04, ...span(0x06, 0x08), ...span(0x0a, 0x10), ...span(0x12, 0x1d)]),
+  ...states(0, [...span(0x04, 0x0a), ...span(0x0c, 0x21), ...span(0x23, 0x58)]),
+  ...states(1, [0x00, 0x02, 0x04, ...span(0x06, 0x08), ...span(0x0a, 0x1d)]),
   [render(3, 2, 0), 'PIPE_CONTROL', 'pipe-control'],
   [render(3, 3, 0), '3DPRIMITIVE'],
 ];
