@@ -16,12 +16,14 @@ const below = (folder) =>
 const testsIn = (folder) => readdirSync(join(root, folder)).map((name) => join(root, folder, name, 'dist-test'));
 const packages = testsIn('packages');
 const devices = testsIn('examples/devices');
+// an example that has a test keeps it beside its sources, so that a folder that is copied has it, too
+const examples = readdirSync(join(root, 'examples')).map((name) => join(root, 'examples', name, 'dist'));
 const [filter = '', ...rest] = process.argv.slice(2);
 if (filter.startsWith('-') || rest.length > 0) {
   process.stderr.write(`test: unknown argument '${rest[0] ?? filter}'\nusage: node .ci/test.mjs [FILTER]\n`);
   process.exit(2);
 }
-const files = [...packages, ...devices, join(root, 'test', 'dist')]
+const files = [...packages, ...devices, ...examples, join(root, 'test', 'dist')]
   .flatMap(below)
   .filter((file) => file.endsWith('.test.js') && file.includes(filter))
   .map((file) => relative(root, file))
