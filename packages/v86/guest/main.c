@@ -46,6 +46,20 @@ static void overlap(void) {
   say("overlap: done");
 }
 
+/* An interrupt that nobody quiets: the line stays up, and the CPU comes to nothing else until the device is gone. */
+static volatile unsigned stuck;
+static bool leave_it(void) { return ++stuck > 0; }
+static void stay_stuck(const struct function *edu) {
+  on_line(edu->line, leave_it);
+  use_pin(edu);
+  __asm__ volatile("sti");
+  say("stuck: raising");
+  write32(edu->bars[0].at + 0x60, 1);
+  while (config_read(edu->slot, 0) != 0xffffffff) {}
+  check("stuck", stuck > 1, "the interrupt came again and again");
+  say("stuck: free");
+}
+
 /* Reads and writes where nothing is, or where the end of something is; only the machine's own state must survive it. */
 static void wild(void) {
   static const uint32_t places[] = {0xa0000, 0xbfffc, 0x40000000, 0x7ffffffc, 0xbffffffc, 0xd0000000, 0xdffffffe, 0xf0000000, 0xfec00000,
@@ -76,6 +90,9 @@ static void wild(void) {
   say("wild: survived %u", sum != 1);
 }
 
+/* Nobody ever counts this. */
+static volatile unsigned never;
+
 int kernel_main(uint32_t *info) {
   set_command_line(info);
   start_interrupts();
@@ -83,6 +100,7 @@ int kernel_main(uint32_t *info) {
   const struct function *edu = find(ID_EDU), *nvme = find(ID_NVME);
   if (asked("list")) for (unsigned n = 0; n < count; n++) say("slot %u: %x class %x line %u", functions[n].slot, functions[n].id, functions[n].class_code, functions[n].line);
   else if (asked("storm") && edu) edu_storm(edu, number_of("storm", 100));
+  else if (asked("stuck") && edu) stay_stuck(edu);
   else if (asked("masterless") && edu) edu_without_master(edu);
   else if (asked("forever") && nvme) nvme_forever(nvme);
   else if (asked("unplug") && nvme) nvme_until_gone(nvme);
@@ -90,7 +108,10 @@ int kernel_main(uint32_t *info) {
   else if (asked("wild")) wild();
   else if (asked("fault")) ((void (*)(void))0xf0000000)();
   else if (asked("spin")) for (;;) {}
-  else if (asked("sleep")) __asm__ volatile("cli; hlt");
+  else if (asked("wait")) {
+    say("wait: sleeping");
+    wait_for(&never, 1);
+  } else if (asked("sleep")) __asm__ volatile("cli; hlt");
   else drive_all();
   return (int)failures;
 }

@@ -8,5 +8,5 @@ export { type PcPart, pcPart } from './pc-part.js';
 export { type InterruptPins, PciRoot } from './pci-root.js';
 export { runSelfTest } from './self-test.js';
 export { SerialPort } from './serial-port.js';
-export { createV86Cpu, EMULATOR_VERSION, missingNames } from './v86-adapter.js';
+export { checkVersion, createV86Cpu, EMULATOR_VERSION, missingNames } from './v86-adapter.js';
 export { type V86Options, V86Vm, v86 } from './v86-vm.js';

@@ -15,6 +15,9 @@ export interface SlotWiring {
   readonly log: Log;
 }
 
+/** Different warnings that one function is good for while it is plugged in. */
+const MOST_COMPLAINTS = 16;
+
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /**
@@ -26,6 +29,8 @@ export class PciSlot {
   readonly #wiring: SlotWiring;
   readonly #sizes: ReadonlyMap<number, number>;
   #windows: readonly BarWindow[] = [];
+  /** What was said already: a guest can cause the same again and again. */
+  readonly #complaints = new Set<string>();
   #pinUp = false;
   #gone = false;
 
@@ -79,7 +84,7 @@ export class PciSlot {
     const message = this.#attempt('message', () => messageOf(this.#pci, index, vector));
     const target = message === undefined ? 'it has no such capability' : vectorOf(message);
     if (typeof target === 'number') this.#wiring.message(target);
-    else this.#wiring.log.warn(`${this.#pci.name}: message ${vector} is lost: ${target}`);
+    else this.#complain(`message ${vector} is lost: ${target}`);
   }
 
   /** VFIO tells when a pin goes up, and STATUS whether it still is: it goes down because the guest did something with the device. */
@@ -101,8 +106,15 @@ export class PciSlot {
     try {
       return action();
     } catch (cause) {
-      this.#wiring.log.warn(`${this.#pci.name}: a ${what} failed`, cause);
+      this.#complain(`a ${what} failed`, cause);
       return undefined;
     }
+  }
+
+  /** Once for each thing to say, and not without end. */
+  #complain(what: string, cause?: unknown): void {
+    if (this.#complaints.has(what) || this.#complaints.size >= MOST_COMPLAINTS) return;
+    this.#complaints.add(what);
+    this.#wiring.log.warn(`${this.#pci.name}: ${what}`, cause);
   }
 }

@@ -84,12 +84,17 @@ let compiled: Promise<object> | undefined;
 
 async function compile(): Promise<object> {
   const { version }: { version: string } = require('v86/package.json');
-  const [found = ''] = version.split('+');
-  if (found !== EMULATOR_VERSION) throw v86Errors.WRONG_VERSION({ found: version, wanted: EMULATOR_VERSION });
+  checkVersion(version);
   const module = await WebAssembly.compile(await readFile(require.resolve('v86/build/v86.wasm')));
   const missing = missingNames(WebAssembly.Module.imports(module), WebAssembly.Module.exports(module));
   if (missing.length > 0) throw v86Errors.OTHER_INTERFACE({ missing });
   return module;
+}
+
+/** @throws V86_WRONG_VERSION (EINVAL) for any version but the one this file was written for; what stands behind a plus is its commit. */
+export function checkVersion(version: string): void {
+  const [release] = version.split('+');
+  if (release !== EMULATOR_VERSION) throw v86Errors.WRONG_VERSION({ found: version, wanted: EMULATOR_VERSION });
 }
 
 type Named = readonly { readonly name: string }[];

@@ -57,6 +57,8 @@ export class V86Vm implements RunningGuest {
         ...(plug === undefined ? {} : { plug }),
       },
     );
+    // Whoever ends the VM - also its host when it closes - ends a guest that sleeps.
+    void vm.done.then(() => machine.stop());
     return new V86Vm(vm, machine);
   }
 

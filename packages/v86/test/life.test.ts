@@ -3,20 +3,12 @@ import test from 'node:test';
 import { asIovaFrame, PROT_RW } from '@pinion/core';
 import { MemoryStore } from '@pinion/example-nvme';
 import { PciFunction } from '@pinion/vm';
-import { held, NOTHING, type Pc, printed, startPc } from './pc.js';
+import { held, NOTHING, nameOf, outcome, type Pc, printed, startPc, turn } from './pc.js';
 
 const RAM_PAGES = (4 << 20) / 4096;
 /** Pages of the guest's admin and I/O queues, and of what it writes at a time. */
 const QUEUE_PAGES = 4;
 const DATA_PAGES = 6;
-
-const outcome = (work: Promise<unknown>): Promise<unknown> =>
-  work.then(
-    () => 'done',
-    (cause: unknown) => cause,
-  );
-const nameOf = (cause: unknown): string => (cause instanceof Error ? cause.name : String(cause));
-const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
 
 /** A disk whose writes take some turns of the event loop, and count. */
 class SlowStore extends MemoryStore {
@@ -39,62 +31,16 @@ async function busyPc(t: Parameters<typeof startPc>[0]): Promise<{ pc: Pc; end: 
   return { pc, end };
 }
 
-test('a storm of interrupts: each is seen once', async (t) => {
-  const pc = await startPc(t, { commandLine: 'storm=2000', plug: ['edu'] });
-  assert.deepEqual(await pc.vm.run(), { kind: 'exit', code: 0 });
-  assert.deepEqual(pc.lines, ['edu: storm of 2000, 2000 seen']);
-});
-
-test('without bus mastering a device does no DMA', async (t) => {
-  const pc = await startPc(t, { commandLine: 'masterless' });
-  assert.deepEqual(await pc.vm.run(), { kind: 'exit', code: 0 });
-  assert.deepEqual(pc.lines, ['edu: refused']);
-  assert.deepEqual(pc.warnings, ['edu: transfer refused: the function is no bus master']);
-});
-
-test('BARs over each other and over RAM', async (t) => {
-  const pc = await startPc(t, { commandLine: 'overlap', plug: ['edu', 'nvme'] });
-  assert.deepEqual(await pc.vm.run(), { kind: 'exit', code: 0 });
-  assert.deepEqual(pc.lines, ['overlap: done']);
-});
-
-test('wild accesses do no harm: to memory, ports and configuration that are not there, and over the ends of windows', async (t) => {
-  const pc = await startPc(t, { commandLine: 'wild' });
-  assert.deepEqual(await pc.vm.run(), { kind: 'exit', code: 0 });
-  assert.deepEqual(pc.lines, ['wild: survived 1']);
-  assert.deepEqual(pc.warnings, []);
-});
-
-test('the same run every time, to the last interrupt', async (t) => {
-  const runs = [];
-  for (let n = 0; n < 2; n += 1) {
-    const pc = await startPc(t);
-    await pc.vm.run();
-    runs.push(pc.vm.serial.output);
-    await pc.vm.stop();
+test('a guest that sleeps until an interrupt comes is ended with its VM, and with its host', async (t) => {
+  for (const how of ['kill', 'close'] as const) {
+    const pc = await startPc(t, { commandLine: 'wait' });
+    const end = outcome(pc.vm.run());
+    await printed(pc, 'wait: sleeping');
+    if (how === 'kill') await pc.vm.vm.kill();
+    else await pc.host.close();
+    assert.equal(nameOf(await end), how === 'kill' ? 'VM_KILLED' : 'VM_STOPPED');
+    assert.deepEqual(held(pc.vm.vm), NOTHING);
   }
-  assert.equal(runs[0], runs[1]);
-});
-
-test('a guest whose fault nobody handles ends with V86_CPU_FAULT; the VM can be stopped', async (t) => {
-  const pc = await startPc(t, { commandLine: 'fault' });
-  await assert.rejects(pc.vm.run(), { name: 'V86_CPU_FAULT', errno: 'EFAULT' });
-  await pc.vm.stop();
-  assert.deepEqual(held(pc.vm.vm), NOTHING);
-});
-
-test('a guest that sleeps for ever has ended', async (t) => {
-  const pc = await startPc(t, { commandLine: 'sleep' });
-  assert.deepEqual(await pc.vm.run(), { kind: 'halt' });
-});
-
-test('a guest that spins lets others have their turn, and is stopped', async (t) => {
-  const pc = await startPc(t, { commandLine: 'spin' });
-  const end = outcome(pc.vm.run());
-  for (let n = 0; n < 5; n += 1) await turn();
-  await pc.vm.stop();
-  assert.equal(nameOf(await end), 'VM_STOPPED');
-  assert.deepEqual(held(pc.vm.vm), NOTHING);
 });
 
 test('a guest that is killed mid-DMA leaves nothing: no pin, no mapping, no locked page, no bytes', async (t) => {

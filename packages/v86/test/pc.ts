@@ -96,3 +96,13 @@ export async function printed({ vm }: Pc, beginning: string): Promise<void> {
     });
   });
 }
+
+/** How work ends that is cut short: its error, or `done`. */
+export const outcome = (work: Promise<unknown>): Promise<unknown> =>
+  work.then(
+    () => 'done',
+    (cause: unknown) => cause,
+  );
+export const nameOf = (cause: unknown): string => (cause instanceof Error ? cause.name : String(cause));
+/** One turn of the event loop. */
+export const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));

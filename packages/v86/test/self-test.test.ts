@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import test from 'node:test';
 import { silentLog } from '@pinion/core';
-import { createV86Cpu, EMULATOR_VERSION, missingNames, runSelfTest, V86Vm, v86 } from '@pinion/v86';
+import { checkVersion, createV86Cpu, EMULATOR_VERSION, missingNames, runSelfTest, V86Vm, v86 } from '@pinion/v86';
 import { createRegistry, Host } from '@pinion/vm';
 import { type FakeCpu, fakeCpus, type Script } from './fake-cpu.js';
 import { DEVICES_IMAGE } from './pc.js';
@@ -116,4 +116,11 @@ test('the version that is installed is the one that package.json pins', () => {
     readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
   );
   assert.equal(manifest.dependencies['v86'], EMULATOR_VERSION);
+});
+
+test('another version of the emulator is refused, whatever its commit', () => {
+  checkVersion(EMULATOR_VERSION);
+  checkVersion(`${EMULATOR_VERSION}+g5f9a90f`);
+  for (const version of ['0.5.463', '0.5.46', '1.0.0+g5f9a90f', ''])
+    assert.throws(() => checkVersion(version), { name: 'V86_WRONG_VERSION', errno: 'EINVAL' });
 });
