@@ -128,6 +128,7 @@ class Model {
     const { ppgtt, backend, pins } = this.guest;
     const range = frameRange(asIovaFrame(first), count);
     ppgtt.scrub(range);
+    for (const gfn of backend.reachingInto?.(range) ?? []) ppgtt.scrubPages(frameRange(asIovaFrame(gfn), 1));
     backend.releaseRange(range);
     pins.giveUp(range);
     this.less = true;
