@@ -1,29 +1,35 @@
 import { DEPTHS, type Rect } from './commands.js';
 import { gvtErrors } from './errors.js';
-import type { GraphicsAccess } from './graphics-access.js';
+import type { PagedAccess } from './paged-access.js';
+import { type Pattern, PatternRows, patternBytes, Row } from './pattern.js';
 import { MAX_SURFACE } from './regs.js';
 import { type RasterOperation, rasterOperation, usesDestination } from './rop.js';
-import { inside, Surface, type SurfaceLayout, X_TILE } from './surface.js';
+import { copySpan, fillSpan, inStep } from './spans.js';
+import { inside, Surface, type SurfaceLayout, TILES, tileOrigin } from './surface.js';
 
 /** A blit after its command was decoded. */
 export interface Blit {
   readonly target: SurfaceLayout;
   /** Already clipped. */
   readonly rect: Rect;
-  /** Bytes per pixel: 1, 2 or 4. */
+  /** Bytes per pixel: 1, 2, 4, and of a fast copy also 8 or 16. */
   readonly pixel: number;
   /** Code of the raster operation. */
   readonly rop: number;
   /** Bits of each dword that are written; all unless the pixels are 32 bpp. */
   readonly mask: number;
-  /** Pattern colour; its low bits below 32 bpp. */
-  readonly color: number;
+  readonly pattern: Pattern;
   readonly source?: { readonly layout: SurfaceLayout; readonly x: number; readonly y: number } | undefined;
 }
 
 /** Bytes after which a blit lets others run. */
 const STRIDE = 64 * 1024;
 const ALL = 0xffffffff;
+const PATTERN_COPY = 0xf0;
+const SOURCE_COPY = 0xcc;
+const TILE = 4096;
+
+type PagedSurface = Surface<PagedAccess>;
 
 interface Rows {
   readonly x: number;
@@ -33,44 +39,111 @@ interface Rows {
   readonly count: number;
 }
 
-/** Bytes of a row, also as whole 32-bit words (the last may have bytes too many). */
-class Row {
-  readonly words: Uint32Array;
-  readonly bytes: Uint8Array;
-
-  constructor(length: number) {
-    this.words = new Uint32Array(Math.ceil(length / 4));
-    this.bytes = new Uint8Array(this.words.buffer, 0, length);
-  }
-}
-
 /**
- * Carries a blit out, a row at a time, through the table: no view of memory is kept from one row to the next. Yields the bytes it
- * touched about every 64 KiB, so that others may run and pages may go away in between, and returns those since. Overlapping copies inside one
- * surface behave as if the source had been read first.
+ * Carries a blit out, a few rows or tiles at a time, through the table: no view of memory is kept from one step to the next. Yields the bytes
+ * it touched about every 64 KiB, so that others may run and pages may go away in between, and returns those since. Overlapping copies
+ * inside one surface behave as if the source had been read first.
  * @throws PinionError GVT_BLIT_TOO_BIG, GVT_BAD_ADDRESS (both EFAULT) before anything is written.
  */
-export function* carryOut(blit: Blit, memory: GraphicsAccess): Generator<number, number> {
+export function* carryOut(blit: Blit, memory: PagedAccess): Generator<number, number> {
   const { rect, pixel } = blit;
   const target: Rows = { x: rect.x1 * pixel, y: rect.y1, bytes: (rect.x2 - rect.x1) * pixel, count: rect.y2 - rect.y1 };
   if (target.bytes <= 0 || target.count <= 0) return 0;
   checkSize(target);
   const to = new Surface(memory, blit.target);
   checkSpan('blit target', to, target, memory);
-  if (blit.source === undefined) return yield* fill(blit, to, target);
+  checkPattern(blit, memory);
+  if (blit.source === undefined) return yield* isPlainFill(blit) ? fillPlain(blit, to, target) : fill(blit, to, target);
   const source: Rows = { ...target, x: blit.source.x * pixel, y: blit.source.y };
   const from = new Surface(memory, blit.source.layout);
   checkSpan('blit source', from, source, memory);
   return yield* copy(blit, { to, target, from, source });
 }
 
-function* fill(blit: Blit, to: Surface, rows: Rows): Generator<number, number> {
-  const pattern = colorRow(blit, rows.bytes);
-  const combine = combiner(blit, pattern);
+const isPlainFill = ({ rop, mask, pattern }: Blit): boolean =>
+  rop === PATTERN_COPY && mask === ALL && pattern.kind === 'solid';
+
+/** The colour as the four bytes that repeat from the first byte of a row. */
+function colorWord({ pattern, pixel }: Blit): number {
+  const color = pattern.kind === 'solid' ? pattern.color : 0;
+  if (pixel === 4) return color;
+  return pixel === 2 ? Math.imul(color & 0xffff, 0x10001) : Math.imul(color & 0xff, 0x1010101);
+}
+
+/** One colour, whatever was there: rows that lie together as one run, tiles that are covered as one page. */
+function* fillPlain(blit: Blit, to: PagedSurface, rows: Rows): Generator<number, number> {
+  const word = colorWord(blit);
+  let touched = 0;
+  for (const span of spansOf(to, rows)) {
+    fillSpan(to.memory, span, inStep(word, span.address - span.phase));
+    touched += span.length;
+    if (touched < STRIDE) continue;
+    yield touched;
+    touched = 0;
+  }
+  return touched;
+}
+
+interface FillSpan {
+  readonly address: number;
+  readonly length: number;
+  /** Bytes between the first byte of the row (where the colour begins) and this one, modulo 4. */
+  readonly phase: number;
+}
+
+function spansOf(to: Surface, rows: Rows): Iterable<FillSpan> {
+  return to.layout.tiling === 'linear' ? linearSpans(to, rows) : tileSpans(to, rows, TILES[to.layout.tiling]);
+}
+
+/** Runs of at most about a stride. */
+function* linearSpans(to: Surface, { x, y, bytes, count }: Rows): Generator<FillSpan, void> {
+  const together = to.layout.pitch === bytes;
+  const most = together ? Math.max(1, Math.floor(STRIDE / bytes)) : 1;
+  for (let row = 0; row < count; row += most) {
+    yield { address: to.address(x, y + row), length: bytes * Math.min(most, count - row), phase: 0 };
+  }
+}
+
+/** Tile by tile; a tile that is not covered, piece by piece. */
+function* tileSpans(to: Surface, rows: Rows, tile: (typeof TILES)['x' | 'y']): Generator<FillSpan, void> {
+  const [right, bottom] = [rows.x + rows.bytes, rows.y + rows.count];
+  for (let top = tileOrigin(rows.y, tile.rows); top < bottom; top += tile.rows) {
+    for (let left = tileOrigin(rows.x, tile.width); left < right; left += tile.width) {
+      const [x1, x2] = [Math.max(left, rows.x), Math.min(left + tile.width, right)];
+      const [y1, y2] = [Math.max(top, rows.y), Math.min(top + tile.rows, bottom)];
+      const covered = x2 - x1 === tile.width && y2 - y1 === tile.rows;
+      if (covered) yield { address: to.address(left, top), length: TILE, phase: (x1 - rows.x) & 3 };
+      else
+        yield* pieces(to, { x: x1, y: y1, bytes: x2 - x1, count: y2 - y1 }, { together: tile.together, first: rows.x });
+    }
+  }
+}
+
+/** Pieces of a tile that lie together. */
+function* pieces(
+  to: Surface,
+  { x, y, bytes, count }: Rows,
+  { together, first }: { readonly together: number; readonly first: number },
+): Generator<FillSpan, void> {
+  for (let row = y; row < y + count; row++) {
+    for (let at = x; at < x + bytes; ) {
+      const length = Math.min(together - inside(at, together), x + bytes - at);
+      yield { address: to.address(at, row), length, phase: (at - first) & 3 };
+      at += length;
+    }
+  }
+}
+
+function* fill(blit: Blit, to: PagedSurface, rows: Rows): Generator<number, number> {
+  const place = { x: blit.rect.x1, pixel: blit.pixel, length: rows.bytes };
+  const patterns = new PatternRows(blit.pattern, place, to.memory);
+  const combine = combiner(blit, rows.bytes);
   let touched = 0;
   for (let row = 0; row < rows.count; row++) {
-    const out = combine?.(to, rows.x, rows.y + row, pattern) ?? pattern;
-    to.writeRow(rows.x, rows.y + row, out.bytes);
+    const y = rows.y + row;
+    const pattern = patterns.row(y);
+    const out = combine?.(to, { x: rows.x, y, source: pattern, pattern, mask: patterns.mask(y) }) ?? pattern;
+    to.writeRow(rows.x, y, out.bytes);
     touched += rows.bytes;
     if (touched < STRIDE) continue;
     yield touched;
@@ -80,16 +153,47 @@ function* fill(blit: Blit, to: Surface, rows: Rows): Generator<number, number> {
 }
 
 interface CopyPlan {
-  readonly to: Surface;
+  readonly to: PagedSurface;
   readonly target: Rows;
-  readonly from: Surface;
+  readonly from: PagedSurface;
   readonly source: Rows;
 }
 
 function* copy(blit: Blit, plan: CopyPlan): Generator<number, number> {
-  const { to, target, from, source } = plan;
-  const combine = combiner(blit, colorRow(blit, target.bytes));
   const order = copyOrder(plan);
+  const plain = blit.rop === SOURCE_COPY && blit.mask === ALL && order !== 'snapshot';
+  if (plain && areBothLinear(plan)) return yield* copyLinear(plan, order === 'upwards');
+  return yield* copyRows(blit, plan, order);
+}
+
+const areBothLinear = ({ to, from }: CopyPlan): boolean =>
+  to.layout.tiling === 'linear' && from.layout.tiling === 'linear';
+
+/** Pages to pages, without a copy in between. */
+function* copyLinear({ to, target, from, source }: CopyPlan, upwards: boolean): Generator<number, number> {
+  const { bytes, count } = target;
+  const together = to.layout.pitch === bytes && from.layout.pitch === bytes;
+  const most = together ? Math.max(1, Math.floor(STRIDE / 2 / bytes)) : 1;
+  let touched = 0;
+  for (let done = 0; done < count; ) {
+    const rows = Math.min(most, count - done);
+    const row = upwards ? count - done - rows : done;
+    const span = { from: from.address(source.x, source.y + row), to: to.address(target.x, target.y + row) };
+    copySpan(to.memory, { ...span, length: bytes * rows }, upwards);
+    done += rows;
+    touched += 2 * bytes * rows;
+    if (touched < STRIDE) continue;
+    yield touched;
+    touched = 0;
+  }
+  return touched;
+}
+
+type CopyOrder = 'downwards' | 'upwards' | 'snapshot';
+
+function* copyRows(blit: Blit, plan: CopyPlan, order: CopyOrder): Generator<number, number> {
+  const { to, target, from, source } = plan;
+  const combine = combiner(blit, target.bytes);
   const snapshot = order === 'snapshot' ? readAll(from, source) : undefined;
   const read = new Row(target.bytes);
   let touched = 0;
@@ -97,8 +201,8 @@ function* copy(blit: Blit, plan: CopyPlan): Generator<number, number> {
     const row = order === 'upwards' ? target.count - 1 - step : step;
     if (snapshot === undefined) from.readRow(source.x, source.y + row, read.bytes);
     else read.bytes.set(snapshot.subarray(row * source.bytes, (row + 1) * source.bytes));
-    const out = combine?.(to, target.x, target.y + row, read) ?? read;
-    to.writeRow(target.x, target.y + row, out.bytes);
+    const at = { x: target.x, y: target.y + row, source: read, pattern: read, mask: undefined };
+    to.writeRow(target.x, target.y + row, (combine?.(to, at) ?? read).bytes);
     touched += 2 * target.bytes;
     if (touched < STRIDE) continue;
     yield touched;
@@ -107,26 +211,31 @@ function* copy(blit: Blit, plan: CopyPlan): Generator<number, number> {
   return touched;
 }
 
-/** One row of the pattern colour. */
-function colorRow({ color, pixel }: Blit, length: number): Row {
-  const row = new Row(length);
-  for (let at = 0; at < length; at++) row.bytes[at] = (color >>> ((at % pixel) * 8)) & 0xff;
-  return row;
+/** The inputs of one row: where it is, and what the operation combines. */
+interface RowInputs {
+  readonly x: number;
+  readonly y: number;
+  readonly source: Row;
+  readonly pattern: Row;
+  readonly mask: Row | undefined;
 }
 
-type Combiner = (to: Surface, x: number, y: number, source: Row) => Row;
+type Combiner = (to: Surface, inputs: RowInputs) => Row;
 
 /** What makes the output row, or undefined if the given row (pattern of a fill, source of a copy) is the output as it is. */
-function combiner(blit: Blit, pattern: Row): Combiner | undefined {
-  const plain = blit.source === undefined ? 0xf0 : 0xcc;
-  if (blit.rop === plain && blit.mask === ALL) return undefined;
+function combiner(blit: Blit, length: number): Combiner | undefined {
+  const transparent = blit.pattern.kind === 'tiled' && blit.pattern.opaque !== undefined;
+  const plain = blit.source === undefined ? PATTERN_COPY : SOURCE_COPY;
+  if (blit.rop === plain && blit.mask === ALL && !transparent) return undefined;
   const operation = rasterOperation(blit.rop);
-  const needsOld = usesDestination(blit.rop) || blit.mask !== ALL;
-  const old = new Row(pattern.bytes.length);
-  const out = new Row(pattern.bytes.length);
-  return (to, x, y, source) => {
+  const needsOld = usesDestination(blit.rop) || blit.mask !== ALL || transparent;
+  const old = new Row(length);
+  const out = new Row(length);
+  return (to, { x, y, source, pattern, mask }) => {
     if (needsOld) to.readRow(x, y, old.bytes);
-    merge({ operation, mask: blit.mask, pattern: pattern.words, source: source.words, old: old.words }, out.words);
+    const operands = { operation, mask: blit.mask, pattern: pattern.words, source: source.words, old: old.words };
+    merge(operands, out.words);
+    if (mask !== undefined) keepOld(mask.words, old.words, out.words);
     return out;
   };
 }
@@ -146,11 +255,18 @@ function merge({ operation, mask, pattern, source, old }: Operands, out: Uint32A
   }
 }
 
+function keepOld(mask: Uint32Array, old: Uint32Array, out: Uint32Array): void {
+  for (let at = 0; at < out.length; at++) {
+    const drawn = mask[at] ?? 0;
+    out[at] = ((out[at] ?? 0) & drawn) | ((old[at] ?? 0) & ~drawn);
+  }
+}
+
 /**
  * Row by row is right when the rows of both rectangles cannot run into one another: then the order of addresses decides, as in
  * memmove. Anything stranger (different pitches or tilings over the same bytes, rows longer than the pitch) reads all first.
  */
-function copyOrder({ to, target, from, source }: CopyPlan): 'downwards' | 'upwards' | 'snapshot' {
+function copyOrder({ to, target, from, source }: CopyPlan): CopyOrder {
   const written = spanOf(to, target);
   const read = spanOf(from, source);
   if (written.last < read.first || read.last < written.first) return 'downwards';
@@ -181,29 +297,35 @@ function checkSize({ bytes, count }: Rows): void {
   if (bytes * count > MAX_SURFACE) throw gvtErrors.BLIT_TOO_BIG({ bytes: bytes * count, most: MAX_SURFACE });
 }
 
+function checkPattern({ pattern, pixel }: Blit, memory: PagedAccess): void {
+  if (pattern.kind !== 'memory') return;
+  const [first, last] = [pattern.address, pattern.address + patternBytes(pixel) - 1];
+  if (!memory.owns(first, last)) throw gvtErrors.BAD_ADDRESS({ what: 'blit pattern', first, last });
+}
+
 interface ByteSpan {
   readonly first: number;
   readonly last: number;
 }
 
-/** The bytes between the first and the last that a rectangle touches; whole tiles of a tiled surface (the blitter's are X tiles). */
+/** The bytes between the first and the last that a rectangle touches; whole tiles of a tiled surface. */
 function spanOf(surface: Surface, rows: Rows): ByteSpan {
   const { pitch, tiling } = surface.layout;
   const bottom = rows.y + rows.count - 1;
   const right = rows.x + rows.bytes - 1;
   if (tiling !== 'linear') {
-    const top = rows.y - inside(rows.y, X_TILE.rows);
-    const end = bottom + X_TILE.rows - 1 - inside(bottom, X_TILE.rows);
-    const left = rows.x - inside(rows.x, X_TILE.width);
-    const edge = right + X_TILE.width - 1 - inside(right, X_TILE.width);
-    return { first: surface.address(left, top), last: surface.address(edge, end) };
+    const tile = TILES[tiling];
+    const end = tileOrigin(bottom, tile.rows) + tile.rows - 1;
+    const edge = tileOrigin(right, tile.width) + tile.width - 1;
+    const first = surface.address(tileOrigin(rows.x, tile.width), tileOrigin(rows.y, tile.rows));
+    return { first, last: surface.address(edge, end) };
   }
   const [top, end] = pitch < 0 ? [bottom, rows.y] : [rows.y, bottom];
   return { first: surface.address(rows.x, top), last: surface.address(right, end) };
 }
 
 /** Source: the GGTT address audit of i915 gvt's command parser. */
-function checkSpan(what: string, surface: Surface, rows: Rows, memory: GraphicsAccess): void {
+function checkSpan(what: string, surface: Surface, rows: Rows, memory: PagedAccess): void {
   const { first, last } = spanOf(surface, rows);
   if (last - first >= MAX_SURFACE) throw gvtErrors.BLIT_TOO_BIG({ bytes: last - first + 1, most: MAX_SURFACE });
   if (!memory.owns(first, last)) throw gvtErrors.BAD_ADDRESS({ what, first, last });

@@ -33,7 +33,6 @@ const MI_ONE_DWORD = 0x10;
 export const XY = {
   SETUP: 0x01,
   SETUP_CLIP: 0x03,
-  SETUP_MONO_PATTERN: 0x11,
   PIXEL: 0x24,
   SCANLINES: 0x25,
   FAST_COPY: 0x42,
@@ -79,6 +78,8 @@ export const BIT = {
 } as const;
 /** Bit of the second dword of a blit. */
 export const BLIT_CLIP = 1 << 30;
+/** The same of a mono pattern: its zeros draw nothing. */
+export const BLIT_TRANSPARENT = 1 << 28;
 /** Bit of the second dword of MI_FLUSH_DW. */
 export const FLUSH_GGTT = 4;
 

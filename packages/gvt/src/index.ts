@@ -44,7 +44,16 @@ export { FRAME_PERIOD, type Vblank } from './display/vblank.js';
 export { DmaCache, type PageSource, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';
 export type { EngineState } from './engine/engine-submission.js';
-export { ENGINES, type Engine, FORCE_NONPRIV_SLOTS, GPR_COUNT, MODE, RING } from './engine/engines.js';
+export {
+  BCS_SWCTRL,
+  ENGINES,
+  type Engine,
+  FORCE_NONPRIV_SLOTS,
+  GPR_COUNT,
+  MODE,
+  RING,
+  SWCTRL,
+} from './engine/engines.js';
 export { CSB, CSB_ENTRIES, EXECLIST_STATUS, HWSP_CSB, HWSP_CSB_POINTER } from './engine/execlist.js';
 export { MAX_BATCHES } from './engine/job-scan.js';
 export { MAX_JOB_DWORDS } from './engine/streamer.js';

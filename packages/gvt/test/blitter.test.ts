@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { type Depth, type Rect, xyColorBlt, xySetupClip, xySrcCopyBlt } from '@pinion/gvt';
+import { BCS_SWCTRL, type Depth, type Rect, SWCTRL, xyColorBlt, xySetupClip, xySrcCopyBlt } from '@pinion/gvt';
 import fc from 'fast-check';
 import { FakeGuest } from './fake-guest.js';
 
@@ -8,6 +8,8 @@ const PAGE = 4096;
 /** Guest pages of the drawing area; the ring stands behind them. */
 const PAGES = 40;
 const RING = PAGES;
+/** The page of a pattern in memory, behind the ring's in graphics memory, too. */
+const PATTERN = PAGES + 1;
 /** The area begins inside the slice, so that what runs out of it meets pages with nothing behind them. */
 const AREA = 1024 * 1024;
 
@@ -16,9 +18,10 @@ const BEFORE = Uint8Array.from({ length: PAGES * PAGE }, (_, at) => at * 31 + (a
 
 /** The area in a scattered order of host pages, and a ring. */
 function start(): FakeGuest {
-  const guest = new FakeGuest({ pages: PAGES + 1, place: (gfn) => (gfn * 7) % (PAGES + 1) });
+  const guest = new FakeGuest({ pages: PAGES + 3, place: (gfn) => (gfn * 7) % (PAGES + 3) });
   guest.mapPages(guest.low.base + AREA, 0, PAGES);
   guest.startRing(guest.high.base, RING);
+  guest.mapPages(guest.high.base + PAGE, PATTERN, 1);
   return guest;
 }
 
@@ -37,6 +40,16 @@ interface Spec {
   readonly at: number;
   readonly pitch: number;
   readonly tiled: boolean;
+  /** Tiles are Y tiles: BCS_SWCTRL says so. */
+  readonly yTiles?: boolean;
+}
+/** Eight by eight pixels: in memory, in the command, or two colours. */
+interface PatternSpec {
+  readonly kind: 'memory' | 'immediate' | 'mono' | 'transparent';
+  readonly bytes: Uint8Array;
+  readonly seedX: number;
+  readonly seedY: number;
+  readonly background: number;
 }
 interface Job {
   readonly target: Spec;
@@ -49,15 +62,31 @@ interface Job {
   readonly color: number;
   /** Header bits 21:20. */
   readonly write: number;
+  readonly pattern?: PatternSpec;
 }
 
 const BYTES = [1, 2, 2, 4] as const;
 
 /** Where a byte of a surface lies, said the slow way. */
-function place({ at, pitch, tiled }: Spec, x: number, y: number): number {
+function place({ at, pitch, tiled, yTiles }: Spec, x: number, y: number): number {
   if (!tiled) return at + y * pitch + x;
+  if (yTiles) {
+    const tile = Math.floor(y / 32) * (pitch / 128) + Math.floor(x / 128);
+    return at + tile * PAGE + Math.floor((x % 128) / 16) * 512 + (y % 32) * 16 + (x % 16);
+  }
   const tile = Math.floor(y / 8) * (pitch / 512) + Math.floor(x / 512);
   return at + tile * PAGE + (((y % 8) + 8) % 8) * 512 + (((x % 512) + 512) % 512);
+}
+
+/** A byte of the pattern at a pixel of the target; undefined: nothing is drawn there. */
+function patternByte({ color, depth, pattern }: Job, at: { x: number; y: number; byte: number }): number | undefined {
+  const solid = (color >>> (at.byte * 8)) & 0xff;
+  if (pattern === undefined) return solid;
+  const [column, row] = [(at.x + pattern.seedX) & 7, (at.y + pattern.seedY) & 7];
+  if (pattern.kind === 'memory' || pattern.kind === 'immediate')
+    return pattern.bytes[(row * 8 + column) * BYTES[depth] + at.byte] ?? 0;
+  if ((((pattern.bytes[row] ?? 0) >> (7 - column)) & 1) === 1) return solid;
+  return pattern.kind === 'transparent' ? undefined : (pattern.background >>> (at.byte * 8)) & 0xff;
 }
 
 /** One bit at a time: pixel by pixel, the source as it was before. */
@@ -74,7 +103,8 @@ function reference(before: Uint8Array, job: Job): Uint8Array {
         if (to < 0 || to >= after.length) continue;
         const sx = (job.from.x + x - job.rect.x1) * bytes + byte;
         const s = job.source ? (before[place(job.source, sx, job.from.y + y - job.rect.y1)] ?? 0) : 0;
-        const p = (job.color >>> (byte * 8)) & 0xff;
+        const p = patternByte(job, { x, y, byte });
+        if (p === undefined) continue;
         const d = before[to] ?? 0;
         let out = 0;
         for (let bit = 0; bit < 8; bit++) {
@@ -102,7 +132,28 @@ function commands(guest: FakeGuest, job: Job): number[][] {
     ? xySrcCopyBlt({ ...common, source: surface(job.source), from: job.from })
     : xyColorBlt({ ...common, color: job.color });
   blit[0] = (((blit[0] ?? 0) & ~(3 << 20)) | (job.write << 20)) >>> 0;
-  return [...(job.clip ? [xySetupClip(job.clip)] : []), blit];
+  const tiles = (job.source?.yTiles ? SWCTRL.SOURCE_Y : 0) | (job.target.yTiles ? SWCTRL.TARGET_Y : 0);
+  const control = [0x11000001, BCS_SWCTRL, 0x30000 | tiles];
+  return [control, ...(job.clip ? [xySetupClip(job.clip)] : []), patterned(guest, job, blit)];
+}
+
+/** The colour blit as a pattern blit: another opcode, and the pattern instead of the colour. */
+function patterned(guest: FakeGuest, { pattern, color }: Job, blit: readonly number[]): number[] {
+  if (pattern === undefined) return [...blit];
+  const { kind, bytes, seedX, seedY, background } = pattern;
+  const dwords = [...new Uint32Array(bytes.slice().buffer)];
+  const operands = {
+    memory: [guest.high.base + PAGE, 0],
+    immediate: dwords,
+    mono: [background, color, ...dwords.slice(0, 2)],
+    transparent: [background, color, ...dwords.slice(0, 2)],
+  }[kind];
+  guest.pins.page(PATTERN).set(bytes);
+  const opcode = { memory: 0x51, immediate: 0x72, mono: 0x52, transparent: 0x52 }[kind];
+  const length = 6 + operands.length;
+  const [header = 0, control = 0, ...rest] = blit;
+  const first = (header & 0x00300800) | ((2 << 29) | (opcode << 22) | (seedX << 12) | (seedY << 8) | (length - 2));
+  return [first >>> 0, (control | (kind === 'transparent' ? 1 << 28 : 0)) >>> 0, ...rest.slice(0, 4), ...operands];
 }
 
 function check(guest: FakeGuest, job: Job): void {
@@ -132,7 +183,13 @@ const tiled = fc.record({
   pitch: fc.integer({ min: 1, max: 4 }).map((tiles) => tiles * 512),
   tiled: fc.constant(true),
 });
-const surface = fc.oneof(linear, tiled);
+const yTiled = fc.record({
+  at: fc.integer({ min: 0, max: 10 }).map((page) => page * PAGE),
+  pitch: fc.integer({ min: 2, max: 8 }).map((tiles) => tiles * 128),
+  tiled: fc.constant(true),
+  yTiles: fc.constant(true),
+});
+const surface = fc.oneof(linear, tiled, yTiled);
 const rect = fc
   .record({
     x1: fc.integer({ min: 0, max: 40 }),
@@ -156,8 +213,24 @@ const fill = fc.record({
 });
 const copyRop = fc.constantFrom(0xcc, 0xcc, 0x00, 0xff, 0x55, 0x66, 0x88, 0xee, 0x33);
 
+const pattern = fc.record({
+  kind: fc.constantFrom('memory' as const, 'immediate' as const, 'mono' as const, 'transparent' as const),
+  seedX: fc.nat(7),
+  seedY: fc.nat(7),
+  background: fc.nat(0xffffffff),
+  seed: fc.nat(255),
+});
+
 describe('pixels are those of a naive blitter', () => {
   test('fills', () => checkAll(fill));
+
+  test('fills with patterns: in memory, in the command, of two colours, of one colour and nothing', () => {
+    const job = fc.tuple(fill, pattern).map(([one, { seed, ...rest }]) => {
+      const bytes = Uint8Array.from({ length: 64 * BYTES[one.depth] }, (_, at) => at * 37 + seed);
+      return { ...one, pattern: { ...rest, bytes } };
+    });
+    checkAll(job);
+  });
 
   test('copies between any two surfaces, also overlapping ones', () => {
     checkAll(fc.record({ ...fillParts(), source: surface, from: point, rop: copyRop }));

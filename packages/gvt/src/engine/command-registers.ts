@@ -1,7 +1,7 @@
 import { gvtErrors } from '../errors.js';
 import type { RegisterFile } from '../mmio.js';
 import { MMIO_SIZE } from '../regs.js';
-import { ENGINES, type Engine, FORCE_NONPRIV_SLOTS, GPR_COUNT, maskedWrite, RING } from './engines.js';
+import { BCS_SWCTRL, ENGINES, type Engine, FORCE_NONPRIV_SLOTS, GPR_COUNT, maskedWrite, RING } from './engines.js';
 
 /** What a register does to a command that names it. */
 export type RegisterAccess =
@@ -55,6 +55,7 @@ const SHARED: readonly Span[] = [
   one(0x2470, 'masked'),
   one(0x4030, 'masked'),
   one(0x5588, 'masked'),
+  one(BCS_SWCTRL, 'masked'),
   one(0x20d8, 'masked'),
   one(0x20e0, 'masked'),
   one(0x20e4, 'masked'),

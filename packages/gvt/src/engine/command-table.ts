@@ -102,7 +102,6 @@ const MI_ROWS: readonly Row[] = [
 const BLITTER_ROWS: readonly Row[] = [
   [XY.SETUP, 'XY_SETUP_BLT', 'blit'],
   [XY.SETUP_CLIP, 'XY_SETUP_CLIP_BLT', 'blit'],
-  [XY.SETUP_MONO_PATTERN, 'XY_SETUP_MONO_PATTERN_SL_BLT', 'blit'],
   [XY.PIXEL, 'XY_PIXEL_BLT', 'blit'],
   [XY.SCANLINES, 'XY_SCANLINES_BLT', 'blit'],
   [XY.FAST_COPY, 'XY_FAST_COPY_BLT', 'rejected'],

@@ -79,6 +79,10 @@ export const RING = {
   GPR: 0x600,
 } as const;
 
+/** The blitter's choice of tiles, a masked register: source and target of a copy are Y tiles where they say that they are tiled. */
+export const BCS_SWCTRL = 0x22200;
+export const SWCTRL = { SOURCE_Y: 1, TARGET_Y: 2 } as const;
+
 /** RING_MODE: bits that a guest sets, each with its mask bit 16 above. */
 export const MODE = { GUC: 1 << 0, LEGACY: 1 << 2, PPGTT: 1 << 9, EXECLIST: 1 << 15 } as const;
 export const FORCE_NONPRIV_SLOTS = 12;

@@ -1,7 +1,7 @@
 import { miBatchBufferStart } from '../commands.js';
 import { gvtErrors } from '../errors.js';
-import type { GraphicsAccess } from '../graphics-access.js';
 import type { GvtEvent } from '../interrupt-tables.js';
+import type { PagedAccess } from '../paged-access.js';
 import type { PpgttMm } from '../ppgtt/mm.js';
 import { HEAD_OFFSET, TAIL_OFFSET } from '../regs.js';
 import { type ContextDescriptor, levelsOf, lrcaOf } from './context-descriptor.js';
@@ -156,7 +156,7 @@ export class ExeclistJob implements EngineJob {
     this.#scan = undefined;
   }
 
-  #spaceOf(pdps: readonly number[]): GraphicsAccess {
+  #spaceOf(pdps: readonly number[]): PagedAccess {
     const found = this.#others.find(({ root }) => root.pdps.every((pdp, at) => pdp === pdps[at]));
     if (found === undefined) throw refused(this.#request.engine, 'it loads roots that were not audited');
     return found.memory(this.#request.engine.name);
@@ -174,7 +174,7 @@ function placeOf({ head, tail, start, ctl }: ContextState, previousTail: number 
   };
 }
 
-function checkRing(engine: Engine, { start, size, head, tail }: RingPlace, memory: GraphicsAccess): void {
+function checkRing(engine: Engine, { start, size, head, tail }: RingPlace, memory: PagedAccess): void {
   if (!memory.owns(start, start + size - 1))
     throw refused(engine, 'its ring is not inside the graphics memory of this vGPU');
   if (Math.max(head, tail) >= size) throw refused(engine, `its head or tail is beyond the ring's ${size} bytes`);
@@ -192,7 +192,7 @@ function checkBacked({ start, size, head, tail }: RingPlace, { isBacked }: Submi
 }
 
 /** Batches that the render engine runs by itself when a context comes in. */
-function checkWorkarounds(engine: Engine, { perCtx, indirectCtx }: ContextState, memory: GraphicsAccess): void {
+function checkWorkarounds(engine: Engine, { perCtx, indirectCtx }: ContextState, memory: PagedAccess): void {
   const outside = (first: number, size: number) => size > 0 && !memory.owns(first, first + size - 1);
   const size = (indirectCtx & INDIRECT_SIZE) * CACHE_LINE;
   if (outside((indirectCtx & INDIRECT_ADDRESS) >>> 0, size))
@@ -203,7 +203,7 @@ function checkWorkarounds(engine: Engine, { perCtx, indirectCtx }: ContextState,
 }
 
 /** What comes before the ring: the indirect batch, which has a size and no end, then the per-context batch, which is called. */
-function workaroundsOf({ perCtx, indirectCtx }: ContextState, memory: GraphicsAccess): readonly ShadowRing[] {
+function workaroundsOf({ perCtx, indirectCtx }: ContextState, memory: PagedAccess): readonly ShadowRing[] {
   const rings: ShadowRing[] = [];
   const size = (indirectCtx & INDIRECT_SIZE) * CACHE_LINE;
   const start = (indirectCtx & INDIRECT_ADDRESS) >>> 0;

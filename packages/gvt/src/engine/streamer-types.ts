@@ -1,7 +1,7 @@
 import type { PinionError } from '@pinion/core';
-import type { GraphicsAccess } from '../graphics-access.js';
 import type { GvtEvent } from '../interrupt-tables.js';
 import type { RegisterFile } from '../mmio.js';
+import type { PagedAccess } from '../paged-access.js';
 import type { CommandRegisters } from './command-registers.js';
 import type { Engine } from './engines.js';
 
@@ -30,16 +30,16 @@ export interface StreamJob {
   /** One after the other. */
   readonly rings: readonly RingSource[];
   /** Global graphics memory. */
-  readonly ggtt: GraphicsAccess;
+  readonly ggtt: PagedAccess;
   /** The context's own memory; undefined: it has none, and every address is a global one. */
-  ppgtt: GraphicsAccess | undefined;
+  ppgtt: PagedAccess | undefined;
   /**
    * The audited copy of a global batch; `level` 1 was started by the ring, 2 by a batch. Undefined as a whole: nothing was audited, each command is
    * before it runs.
    */
   readonly shadow?: ((address: number, level: number) => ShadowBatch | undefined) | undefined;
   /** The memory behind new roots (PDP 0 to 3, bytes) that a ring command loads. */
-  switchRoots?(pdps: readonly number[]): GraphicsAccess;
+  switchRoots?(pdps: readonly number[]): PagedAccess;
 }
 
 /** A command as its handler sees it. */
@@ -54,7 +54,7 @@ export interface CommandRun {
   /** 12 MHz ticks. */
   readonly ticks: number;
   /** The memory that a command's bit means; undefined where it may not. */
-  memory(global: boolean): GraphicsAccess | undefined;
+  memory(global: boolean): PagedAccess | undefined;
   /** Tells the guest, when the time has come. */
   signal(event: GvtEvent): void;
   loadRoots(pdps: readonly number[]): void;

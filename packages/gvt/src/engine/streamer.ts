@@ -1,9 +1,9 @@
 import type { Clock, PinionError } from '@pinion/core';
 import { BIT, blitterOpcode, MI, miOpcode } from '../commands.js';
 import { gvtErrors } from '../errors.js';
-import type { GraphicsAccess } from '../graphics-access.js';
 import type { GvtEvent } from '../interrupt-tables.js';
 import type { RegisterFile } from '../mmio.js';
+import type { PagedAccess } from '../paged-access.js';
 import { BlitEngine } from './blit-engine.js';
 import { auditCommand } from './command-audit.js';
 import { CommandRegisters } from './command-registers.js';
@@ -36,7 +36,7 @@ export interface StreamerParts {
 /** A running batch: its next command, and where that is read. */
 interface Batch {
   next: number;
-  readonly memory: GraphicsAccess;
+  readonly memory: PagedAccess;
   readonly copy: ShadowBatch | undefined;
   /** In the context's own address space: nobody audited it, the page tables and what it may not do keep it inside. */
   readonly restricted: boolean;
@@ -130,7 +130,7 @@ export class CommandStreamer implements CommandRun {
     yield* this.#breathe();
   }
 
-  memory(global: boolean): GraphicsAccess | undefined {
+  memory(global: boolean): PagedAccess | undefined {
     const job = this.#job;
     if (job?.ppgtt === undefined) return job?.ggtt;
     if (!global) return job.ppgtt;

@@ -1,8 +1,8 @@
 import type { Clock, Log } from '@pinion/core';
 import type { EngineName } from '../faults.js';
-import type { GraphicsAccess } from '../graphics-access.js';
 import type { Interrupts } from '../interrupts.js';
 import type { RegisterFile } from '../mmio.js';
+import type { PagedAccess } from '../paged-access.js';
 import type { PpgttMm, PpgttRoot } from '../ppgtt/mm.js';
 import type { HostGpu } from './host-gpu.js';
 
@@ -26,7 +26,7 @@ export interface SubmissionParts {
   readonly clock: Clock;
   readonly log: Log;
   /** Global graphics memory as the engine reaches it. */
-  readonly memory: GraphicsAccess;
+  readonly memory: PagedAccess;
   /** Whether a guest page stands behind a global graphics address. */
   readonly isBacked: (address: number) => boolean;
   readonly spaces: ContextSpaces;
@@ -40,5 +40,5 @@ export interface SubmissionParts {
 
 /** The same for all engines: each has its own way to memory. */
 export type AllEnginesParts = Omit<SubmissionParts, 'memory'> & {
-  readonly memoryOf: (engine: EngineName) => GraphicsAccess;
+  readonly memoryOf: (engine: EngineName) => PagedAccess;
 };

@@ -1,6 +1,6 @@
 import type { Gfn } from '@pinion/core';
 import type { Source } from '../faults.js';
-import type { GraphicsAccess } from '../graphics-access.js';
+import type { PagedAccess } from '../paged-access.js';
 import type { ShadowTable } from './shadow-table.js';
 
 /** What names a guest's per-process table. */
@@ -27,7 +27,7 @@ export interface PpgttMm {
   /** Undoes one `pin`. */
   unpin(): void;
   /** What `source` reaches through the shadow. Meaningful while pinned; otherwise every access is a fault. */
-  memory(source: Source): GraphicsAccess;
+  memory(source: Source): PagedAccess;
   /** The guest page that the shadow leads to at a graphics address (bytes), pinned or not; undefined where none stands. */
   translate(address: number): Gfn | undefined;
 }
@@ -36,7 +36,7 @@ export interface PpgttMm {
 export interface MmOwner {
   pin(mm: Mm): void;
   unpin(mm: Mm): void;
-  memory(mm: Mm, source: Source): GraphicsAccess;
+  memory(mm: Mm, source: Source): PagedAccess;
   translate(mm: Mm, address: number): Gfn | undefined;
 }
 
@@ -69,7 +69,7 @@ export class Mm implements PpgttMm {
     this.#owner.unpin(this);
   }
 
-  memory(source: Source): GraphicsAccess {
+  memory(source: Source): PagedAccess {
     return this.#owner.memory(this, source);
   }
 

@@ -1,15 +1,12 @@
 import { asPfn, PAGE_SIZE } from '@pinion/core';
 import type { FaultLog, Source } from '../faults.js';
-import type { GraphicsAccess } from '../graphics-access.js';
 import type { HypervisorBackend } from '../hypervisor/backend.js';
+import { PagedAccess } from '../paged-access.js';
 import { indexAt, PAGES_2M } from './entry-format.js';
 import type { Mm } from './mm.js';
 import { KIND, type ShadowTable } from './shadow-table.js';
 import type { Shadower } from './shadower.js';
 
-const OFFSET = PAGE_SIZE - 1;
-/** Below this a loop beats the call of a typed array's copy. */
-const FEW = 32;
 /** Pages whose bytes are at hand without a walk. A power of two. */
 const AT_HAND = 256;
 /** Equal to no page at all. */
@@ -55,18 +52,17 @@ export interface PpgttMemoryParts {
  * Graphics memory through the shadow of a per-process table, into the real pages. A page that was looked up stays at hand until any
  * shadow changes. A write to a page whose entry is read-only is a fault and vanishes.
  */
-export class PpgttMemory implements GraphicsAccess {
+export class PpgttMemory extends PagedAccess {
   readonly #parts: PpgttMemoryParts;
   readonly #size: number;
   readonly #pages = new Float64Array(AT_HAND).fill(NO_PAGE);
   readonly #writable = new Uint8Array(AT_HAND);
   readonly #views = new Array<Uint8Array | undefined>(AT_HAND);
   readonly #end: WalkEnd = { table: undefined, index: 0, level: 0 };
-  readonly #word = new Uint8Array(4);
-  readonly #wordView = new DataView(this.#word.buffer);
   #generation = -1;
 
   constructor(parts: PpgttMemoryParts) {
+    super();
     this.#parts = parts;
     this.#size = SPACE[parts.mm.root.levels];
   }
@@ -75,41 +71,7 @@ export class PpgttMemory implements GraphicsAccess {
     return first >= 0 && first <= last && last < this.#size;
   }
 
-  read(address: number, into: Uint8Array): void {
-    for (let done = 0; done < into.length; ) {
-      const offset = (address + done) & OFFSET;
-      const count = Math.min(PAGE_SIZE - offset, into.length - done);
-      const page = this.#page(address + done, false);
-      if (page === undefined) into.fill(0, done, done + count);
-      else if (count < FEW) for (let at = 0; at < count; at++) into[done + at] = page[offset + at] ?? 0;
-      else into.set(page.subarray(offset, offset + count), done);
-      done += count;
-    }
-  }
-
-  write(address: number, from: Uint8Array): void {
-    for (let done = 0; done < from.length; ) {
-      const offset = (address + done) & OFFSET;
-      const count = Math.min(PAGE_SIZE - offset, from.length - done);
-      const page = this.#page(address + done, true);
-      if (page !== undefined && count < FEW)
-        for (let at = 0; at < count; at++) page[offset + at] = from[done + at] ?? 0;
-      else page?.set(count === from.length ? from : from.subarray(done, done + count), offset);
-      done += count;
-    }
-  }
-
-  readDword(address: number): number {
-    this.read(address, this.#word);
-    return this.#wordView.getUint32(0, true);
-  }
-
-  writeDword(address: number, value: number): void {
-    this.#wordView.setUint32(0, value, true);
-    this.write(address, this.#word);
-  }
-
-  #page(address: number, write: boolean): Uint8Array | undefined {
+  page(address: number, write: boolean): Uint8Array | undefined {
     const { shadower } = this.#parts;
     if (this.#generation !== shadower.generation) {
       this.#pages.fill(NO_PAGE);

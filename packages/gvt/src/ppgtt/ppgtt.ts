@@ -2,8 +2,8 @@ import { asGfn, type FrameRange, type Gfn, type Log, PinionError, rangeHolds, ra
 import { gvtErrors } from '../errors.js';
 import type { FaultLog, Source } from '../faults.js';
 import { FewWarnings } from '../few-warnings.js';
-import type { GraphicsAccess } from '../graphics-access.js';
 import type { HypervisorBackend } from '../hypervisor/backend.js';
+import type { PagedAccess } from '../paged-access.js';
 import type { Quirks } from '../quirks.js';
 import { ENTRIES, PAGES_2M, rootFrame } from './entry-format.js';
 import { Mm, type MmOwner, type PpgttMm, type PpgttRoot, rootKey } from './mm.js';
@@ -201,7 +201,7 @@ export class Ppgtt implements MmOwner {
     if (mm.pins === 0) this.#shadower.generation += 1;
   }
 
-  memory(mm: Mm, source: Source): GraphicsAccess {
+  memory(mm: Mm, source: Source): PagedAccess {
     const { backend, faults } = this.#parts;
     return new PpgttMemory({ mm, shadower: this.#shadower, backend, faults, source });
   }
