@@ -36,6 +36,7 @@ export abstract class GuestBackend implements HypervisorBackend {
   #sink: IrqSink | undefined;
   #traps: WriteTraps | undefined;
   #attached = false;
+  #capabilities: HypervisorCapabilities | undefined;
 
   constructor(parts: BackendParts) {
     this.parts = parts;
@@ -50,7 +51,8 @@ export abstract class GuestBackend implements HypervisorBackend {
   protected abstract readonly abilities: Omit<HypervisorCapabilities, 'pageTrack'>;
 
   get capabilities(): HypervisorCapabilities {
-    return { ...this.abilities, pageTrack: this.#traps !== undefined };
+    this.#capabilities ??= Object.freeze({ ...this.abilities, pageTrack: this.#traps !== undefined });
+    return this.#capabilities;
   }
 
   /** Whether there is a handle. */
@@ -124,6 +126,7 @@ export abstract class GuestBackend implements HypervisorBackend {
   setWriteTraps(traps: WriteTraps | undefined): void {
     this.#tracks.clear();
     this.#traps = traps;
+    this.#capabilities = undefined;
   }
 
   /** The guest's write is done whatever the core makes of it. */
