@@ -37,6 +37,24 @@ function readImage(path: string, offset: number, length: number): Buffer {
   }
 }
 
+/** The disk in a slot of bus 0: names go by which of several disks is ready first. Waits for it, ten seconds at most. */
+export const diskIn = (guest: LinuxGuest, slot: number): Promise<string> =>
+  diskBehind(guest, `0000:00:${hexDigits(slot)}.0`);
+
+/** The disk whose way through the buses has a function, as `0000:00:04.0`. Waits as `diskIn`. */
+export const diskBehind = (guest: LinuxGuest, pci: string): Promise<string> =>
+  guest.sh(`
+    for i in $(seq 200); do
+      for block in $(ls /sys/block | grep nvme); do
+        readlink /sys/block/$block | grep -q /${pci}/ && echo /dev/$block && exit 0
+      done
+      usleep 50000
+    done
+    dmesg | tail
+    exit 1`);
+
+const hexDigits = (value: number): string => value.toString(16).padStart(2, '0');
+
 /** The digest of the first `length` bytes of an image, as sha256sum prints it. */
 export const digestOf = (path: string, length: number): string => sha256(readImage(path, 0, length));
 

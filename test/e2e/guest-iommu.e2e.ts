@@ -5,11 +5,12 @@ import { test } from 'node:test';
 import { FileStore, nvme } from '@pinion/example-nvme';
 import { intelIommu, LinuxGuest, vfioUserDevice } from '@pinion/vm';
 import { DeviceHouse } from './device-house.js';
-import { digestOf, ext4, MIB, makeImage, randomReads, roundTrip, startIo, TRIP } from './disk-checks.js';
+import { digestOf, diskIn, ext4, MIB, makeImage, randomReads, roundTrip, startIo, TRIP } from './disk-checks.js';
 import { temporaryFolder } from './disks.js';
 import { timed } from './stopwatch.js';
 
 const PAGE = 4096;
+const SLOTS = { disk: 4, other: 5 } as const;
 
 test('a disk behind the guest’s own IOMMU', async (t) => {
   const folder = temporaryFolder(t);
@@ -28,26 +29,33 @@ test('a disk behind the guest’s own IOMMU', async (t) => {
       contents: { modules: ['nvme', 'ext4'], programs: true },
       machine: {
         memory: 512,
-        devices: [intelIommu(), ...['disk', 'other'].map((name) => vfioUserDevice(house.path(name)))],
+        devices: [
+          intelIommu(),
+          ...Object.entries(SLOTS).map(([name, slot]) => vfioUserDevice(house.path(name), { addr: `${slot}.0` })),
+        ],
       },
       kernelArgs: ['intel_iommu=on', 'iommu.strict=1', 'iommu.passthrough=0'],
     }),
   );
   t.after(() => guest.close());
+  const [disk, otherDisk] = [await diskIn(guest, SLOTS.disk), await diskIn(guest, SLOTS.other)];
 
   await t.test('Linux translates strictly', async () => {
     const log = await guest.sh('dmesg');
     assert.match(log, /DMAR: Intel\(R\) Virtualization Technology for Directed I\/O/);
     assert.match(log, /iommu: Default domain type: Translated/);
     assert.match(log, /DMA domain TLB invalidation policy: strict mode/);
-    assert.match(await guest.sh('readlink /sys/block/nvme0n1/device/device/iommu_group'), /iommu_groups\/\d+$/);
+    assert.match(
+      await guest.sh(`readlink /sys/block/${disk.replace('/dev/', '')}/device/device/iommu_group`),
+      /iommu_groups\/\d+$/,
+    );
   });
 
   const idle = house.holdings('disk');
 
   await t.test('64 MiB there and back: every page of it is mapped and unmapped', async (sub) => {
     const { maps, unmaps } = house.counts;
-    await timed(sub, 'dd and sha256sum', () => roundTrip(guest, '/dev/nvme0n1', image));
+    await timed(sub, 'dd and sha256sum', () => roundTrip(guest, disk, image));
     const [mapped, unmapped] = [house.counts.maps - maps, house.counts.unmaps - unmaps];
     sub.diagnostic(`${mapped} maps, ${unmapped} unmaps`);
     const pages = (3 * TRIP) / PAGE; // read, written, read again
@@ -56,11 +64,11 @@ test('a disk behind the guest’s own IOMMU', async (t) => {
   });
 
   await t.test('1 000 random reads are what the image has', (sub) =>
-    timed(sub, '1000 dd', () => randomReads(guest, '/dev/nvme0n1', image)),
+    timed(sub, '1000 dd', () => randomReads(guest, disk, image)),
   );
 
   await t.test('an ext4 file system holds its files, seen from inside and outside', (sub) =>
-    timed(sub, 'mkfs, mount, copy, fsck', () => ext4(guest, '/dev/nvme0n1', image)),
+    timed(sub, 'mkfs, mount, copy, fsck', () => ext4(guest, disk, image)),
   );
 
   await t.test('without I/O only the queues are mapped and pinned', async () => {
@@ -76,7 +84,7 @@ test('a disk behind the guest’s own IOMMU', async (t) => {
 
   await t.test('two disks at once, each with mappings of its own', async (sub) => {
     const read = (disk: string): string => `dd if=${disk} bs=1M count=16 iflag=direct 2>/dev/null | sha256sum`;
-    const code = `${read('/dev/nvme0n1')} >/tmp/first & ${read('/dev/nvme1n1')} >/tmp/second; wait; cat /tmp/first /tmp/second`;
+    const code = `${read(disk)} >/tmp/first & ${read(otherDisk)} >/tmp/second; wait; cat /tmp/first /tmp/second`;
     const seen = await timed(sub, '32 MiB', () => guest.sh(code));
     assert.deepEqual(
       seen.split('\n').map((line) => line.split(' ')[0]),
@@ -86,7 +94,7 @@ test('a disk behind the guest’s own IOMMU', async (t) => {
   });
 
   await t.test('QEMU is killed in the middle of I/O: the mappings that were under way are gone', async (sub) => {
-    await Promise.all([startIo(guest, '/dev/nvme0n1'), startIo(guest, '/dev/nvme1n1')]);
+    await Promise.all([startIo(guest, disk), startIo(guest, otherDisk)]);
     const before = house.holdings('disk').mappings;
     sub.diagnostic(`${before} mappings at the end`);
     await guest.kill();

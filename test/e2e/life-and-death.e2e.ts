@@ -7,7 +7,7 @@ import { after, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { LinuxGuest, pcieRootPort, type QemuDevice, vfioUserDevice } from '@pinion/vm';
 import { DeviceHouse, openFiles } from './device-house.js';
-import { makeImage, randomReads, roundTrip, startIo } from './disk-checks.js';
+import { diskBehind, diskIn, makeImage, randomReads, roundTrip, startIo } from './disk-checks.js';
 import { makeDisk, temporaryFolder } from './disks.js';
 import { ServeProcess } from './serve-process.js';
 import { timed } from './stopwatch.js';
@@ -17,7 +17,8 @@ const own = mkdtempSync(join(tmpdir(), 'pinion-life-'));
 process.env['TMPDIR'] = own;
 after(() => rmSync(own, { recursive: true }));
 
-const DISK = '/dev/nvme0n1';
+/** The functions in the two ports, as Linux numbers them. */
+const [FIRST, SECOND] = ['0000:01:00.0', '0000:02:00.0'] as const;
 const PORTS = ['port-1', 'port-2'] as const;
 const SLOW_DISK = fileURLToPath(new URL('slow-disk.js', import.meta.url));
 /** Linux gives a command of an NVMe disk 30 s; this guest gives it 3. */
@@ -43,11 +44,7 @@ async function bootWith(t: TestContext, name: string, devices: readonly QemuDevi
   return guest;
 }
 
-/** Prints the disk behind the second port, and ends, if there is one. */
-const newDisk =
-  'for block in $(ls /sys/block | grep nvme); do readlink /sys/block/$block | grep -q /0000:02: && echo /dev/$block && exit 0; done';
-const appears = 'for i in $(seq 200); do [ -b /dev/nvme0n1 ] && exit 0; usleep 50000; done; dmesg | tail; exit 1';
-const disappears = 'for i in $(seq 200); do [ -b /dev/nvme0n1 ] || exit 0; usleep 50000; done; dmesg | tail; exit 1';
+const disappears = `for i in $(seq 200); do [ -e /sys/bus/pci/devices/${FIRST} ] || exit 0; usleep 50000; done; dmesg | tail; exit 1`;
 const ioEnds = 'for i in $(seq 400); do [ -e /tmp/io-ended ] && exit 0; usleep 50000; done; dmesg | tail; exit 1';
 
 // The disk has MSI, not MSI-X: QEMU 11.1 aborts when a vfio-user device with MSI-X is unplugged.
@@ -55,7 +52,7 @@ test('hot-unplug, hot-plug and reboot, idle and in the middle of I/O', async (t)
   const { spec, image } = makeDisk(t, 'disk', { interrupts: 'msi' });
   const house = await DeviceHouse.open(t, [spec]);
   const guest = await bootWith(t, 'plugging', [plugged(house.path('disk'))]);
-  await guest.sh(appears);
+  let disk = await diskBehind(guest, FIRST);
 
   await t.test('unplugged while idle: nothing of the guest is left with the server', async (sub) => {
     await timed(sub, 'device_del', () => guest.unplug('disk-in-port-1'));
@@ -65,15 +62,15 @@ test('hot-unplug, hot-plug and reboot, idle and in the middle of I/O', async (t)
   });
 
   await t.test('plugged in again: the driver binds, and the data is there', async (sub) => {
-    await timed(sub, 'device_add until there', async () => {
+    disk = await timed(sub, 'device_add until there', async () => {
       await guest.plug(plugged(house.path('disk')));
-      await guest.sh(appears);
+      return diskBehind(guest, FIRST);
     });
-    await roundTrip(guest, DISK, image);
+    await roundTrip(guest, disk, image);
   });
 
   await t.test('unplugged in the middle of I/O: the I/O ends with an error, and nothing is left', async (sub) => {
-    await startIo(guest, DISK);
+    await startIo(guest, disk);
     await timed(sub, 'device_del', () => guest.unplug('disk-in-port-1'));
     await guest.sh(ioEnds);
     await guest.sh(disappears);
@@ -83,12 +80,10 @@ test('hot-unplug, hot-plug and reboot, idle and in the middle of I/O', async (t)
 
   await t.test('a second connection works as the first, and the guest reboots in the middle of I/O', async (sub) => {
     await guest.plug(plugged(house.path('disk')));
-    await guest.sh(appears);
-    await startIo(guest, DISK);
+    await startIo(guest, await diskBehind(guest, FIRST));
     await timed(sub, 'reboot', () => guest.reboot());
     assert.ok(house.connected('disk'), 'the connection outlives a reboot');
-    await guest.sh(appears);
-    await randomReads(guest, DISK, image);
+    await randomReads(guest, await diskBehind(guest, FIRST), image);
     const { pinnedPages, lockedPages } = house.holdings('disk');
     assert.equal(house.pinsOf('disk'), pinnedPages);
     assert.equal(lockedPages, pinnedPages);
@@ -106,8 +101,7 @@ test('QEMU is killed in the middle of I/O: its memory is given back, and the nex
   const house = await DeviceHouse.open(t, [spec]);
   const before = openFiles();
   const first = await bootWith(t, 'first', [plugged(house.path('disk'))]);
-  await first.sh(appears);
-  await startIo(first, DISK);
+  await startIo(first, await diskBehind(first, FIRST));
   assert.ok(house.holdings('disk').pinnedPages > 0);
   const running = assert.rejects(first.sh('sleep 1000'), {
     name: 'VM_QEMU_FAILED',
@@ -120,8 +114,7 @@ test('QEMU is killed in the middle of I/O: its memory is given back, and the nex
   assert.equal(openFiles(), before, 'descriptors of this process');
 
   const second = await bootWith(t, 'second', [plugged(house.path('disk'))]);
-  await second.sh(appears);
-  await randomReads(second, DISK, image);
+  await randomReads(second, await diskBehind(second, FIRST), image);
   await second.close();
   await house.disconnected('disk');
   house.assertIdle();
@@ -133,11 +126,10 @@ test('a guest that panics in the middle of I/O is told apart from QEMU, and leav
   const guest = await LinuxGuest.boot({
     name: 'panicking',
     contents: { modules: MODULES },
-    machine: { memory: 256, devices: [vfioUserDevice(house.path('disk'))] },
+    machine: { memory: 256, devices: [vfioUserDevice(house.path('disk'), { addr: '4.0' })] },
   });
   t.after(() => guest.kill());
-  await guest.sh(appears);
-  await startIo(guest, DISK);
+  await startIo(guest, await diskIn(guest, 4));
   await assert.rejects(guest.sh('echo c >/proc/sysrq-trigger'), {
     name: 'VM_QEMU_FAILED',
     message:
@@ -154,8 +146,7 @@ test('the device’s process is killed in the middle of I/O: the guest gets erro
   const slow = `slow-disk,option.image=${image},socket=${socket}`;
   const first = await timed(t, 'pinion serve', () => ServeProcess.start(t, '--plugin', SLOW_DISK, '--device', slow));
   const guest = await bootWith(t, 'surviving', [plugged(socket)]);
-  await guest.sh(appears);
-  await startIo(guest, DISK);
+  await startIo(guest, await diskBehind(guest, FIRST));
 
   await first.kill();
   await timed(t, 'until the guest’s I/O has failed', () => guest.sh(ioEnds));
@@ -169,7 +160,7 @@ test('the device’s process is killed in the middle of I/O: the guest gets erro
   const second = await ServeProcess.start(t, '--device', 'nvme', '--image', image, '--socket-path', socket);
   const disk = await timed(t, 'a new process, a new device', async () => {
     await guest.plug(plugged(socket, 'port-2'));
-    return guest.sh(`for i in $(seq 200); do ${newDisk}; usleep 50000; done; dmesg | tail; exit 1`);
+    return diskBehind(guest, SECOND);
   });
   await second.event('connected');
   await roundTrip(guest, disk, image);
@@ -201,7 +192,7 @@ test('a socket that nobody listens on, and a device that is in use, are clear er
     message: /QEMU refused device_add: Failed to connect to/,
   });
   await guest.plug(plugged(house.path('disk')));
-  await guest.sh(appears);
+  await diskBehind(guest, FIRST);
   await guest.close();
   await house.disconnected('disk');
   house.assertIdle();

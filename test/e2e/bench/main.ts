@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Teardown } from '@pinion/core';
 import { LinuxGuest, vfioUserDevice } from '@pinion/vm';
-import { makeImage } from '../disk-checks.js';
+import { diskIn, makeImage } from '../disk-checks.js';
 import { ServeProcess } from '../serve-process.js';
 
 interface Work {
@@ -30,6 +30,7 @@ const WORKS: readonly Work[] = [
   { name: 'write 1 MiB in order', direction: 'write', order: 'sequential', block: MIB, count: 64, workers: 1 },
 ];
 const ROUNDS = 3;
+const SLOTS = { pinion: 4, qemu: 5 } as const;
 
 /** Nanoseconds: of all, median and 99th percentile of one transfer. */
 interface Timing {
@@ -93,7 +94,7 @@ function print(rows: readonly Row[]): void {
 }
 
 async function measure(guest: LinuxGuest): Promise<Row[]> {
-  const disks = { pinion: '/dev/nvme0n1', qemu: '/dev/nvme1n1' };
+  const disks = { pinion: await diskIn(guest, SLOTS.pinion), qemu: await diskIn(guest, SLOTS.qemu) };
   const rows: Row[] = [];
   for (const work of WORKS) {
     const timings = { pinion: [] as Timing[], qemu: [] as Timing[] };
@@ -130,8 +131,8 @@ async function main(): Promise<void> {
       machine: {
         memory: 512,
         devices: [
-          vfioUserDevice(socket ?? '', { addr: '4.0' }),
-          { driver: 'nvme', serial: 'theirs', drive: 'theirs', addr: '5.0' },
+          vfioUserDevice(socket ?? '', { addr: `${SLOTS.pinion}.0` }),
+          { driver: 'nvme', serial: 'theirs', drive: 'theirs', addr: `${SLOTS.qemu}.0` },
         ],
         args: ['-drive', `file=${theirs},if=none,id=theirs,format=raw`],
       },
