@@ -41,7 +41,7 @@ const GUEST_LINKS: Readonly<Record<string, string>> = { 'mkfs.ext4': 'mke2fs' };
 /** Modules that guests may want, besides what these need. */
 const MODULES = (
   'nvme ext4 gpio_pci_idio_16 uio_pci_generic irqbypass vfio vfio_iommu_type1 vfio_pci mdev virtio_pci virtio_blk virtio_console ' +
-  'virtio_rng 9pnet_virtio 9p'
+  'virtio_rng 9pnet_virtio 9p i915'
 ).split(' ');
 /** Parts of QEMU that are files of their own: the accelerator for machines without a CPU. */
 const QEMU_MODULES = ['accel-qtest.so'];

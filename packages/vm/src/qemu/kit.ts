@@ -32,7 +32,7 @@ export interface QemuKit {
 export const KIT_FILE = 'kit.json';
 
 /** Of the form of `kit.json` and what it stands for: a kit of another form is made anew. */
-export const KIT_FORM = 3;
+export const KIT_FORM = 4;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
