@@ -26,7 +26,7 @@ const adapted = adaptHypervisor(({ pins }) => {
 type Named = readonly [name: string, hypervisor: BackendFactory];
 
 /** One backend of each kind, for guests with this memory. */
-export const backendsOver = (memory: StaticMemory['memory']): readonly Named[] => [
+export const backendsOver = (memory: Required<StaticMemory>['memory']): readonly Named[] => [
   ['kvm', kvmBackend],
   ['xen', xenBackend],
   ['static', staticBackend({ memory })],

@@ -3,7 +3,7 @@ import test from 'node:test';
 import { asGfn } from '@pinion/core';
 import { GvtDevice, SIZE_4K } from '@pinion/gvt';
 import type { EmbeddedVm } from '@pinion/vm';
-import { imageFolder, smallDescription, startSmallVm } from './small-vm.js';
+import { ALL_PAGES, held, imageFolder, LOW_PAGES, smallDescription, startSmallVm } from './small-vm.js';
 
 const LOW_WORD = 0x2008n;
 
@@ -43,11 +43,35 @@ test('the vGPU does not understand a write: the guest never hears of that', asyn
   assert.match(warnings.join(), /write at 0x2008 was not understood/);
 });
 
-for (const [backend, held] of [
+test('a parent on a static backend: all memory is held while the vGPU is plugged, and what is unmapped is not', async (t) => {
+  const description = smallDescription(imageFolder(t), (text) =>
+    text.replace('driver: gvt }', 'driver: gvt, backend: static }'),
+  );
+  const { vm } = await startSmallVm(t, { plug: [], description });
+  const locked = () => [vgpuOf(vm).backend.usage.pages, held(vm).locked];
+  assert.deepEqual(locked(), [0, 0]);
+  await vm.plug('vgpu');
+  assert.deepEqual(locked(), [ALL_PAGES, ALL_PAGES]);
+  await vm.unmapMemory('low');
+  assert.deepEqual(locked(), [ALL_PAGES - LOW_PAGES, ALL_PAGES - LOW_PAGES]);
+  await vm.mapMemory('low');
+  vgpuOf(vm).backend.dmaMapGuestPage(asGfn(5), SIZE_4K);
+  assert.deepEqual(locked(), [ALL_PAGES - LOW_PAGES + 512, ALL_PAGES - LOW_PAGES + 512]);
+  await vm.plugMemory({ name: 'more', at: 0x2_0000_0000n, size: 0x10_0000n });
+  assert.throws(() => vgpuOf(vm).backend.dmaMapGuestPage(asGfn(0x20_0000), SIZE_4K), { name: 'GVT_NO_PAGE' });
+  await vm.unplug('vgpu');
+  assert.deepEqual(locked(), [0, 0]);
+  await vm.plug('vgpu');
+  assert.deepEqual(locked(), [ALL_PAGES + 256, ALL_PAGES + 256]);
+  await vm.stop();
+  assert.deepEqual(locked(), [0, 0]);
+});
+
+for (const [backend, pages] of [
   ['kvm', 0],
   ['xen', 1],
 ] as const) {
-  test(`a parent on ${backend}: ${held} pages are held after map and unmap`, async (t) => {
+  test(`a parent on ${backend}: ${pages} pages are held after map and unmap`, async (t) => {
     const description = smallDescription(imageFolder(t), (text) =>
       text.replace('driver: gvt }', `driver: gvt, backend: ${backend} }`),
     );
@@ -55,7 +79,7 @@ for (const [backend, held] of [
     const vgpu = vgpuOf(vm).backend;
     assert.equal(vgpu.kind, backend);
     vgpu.dmaUnmapGuestPage(vgpu.dmaMapGuestPage(asGfn(5), SIZE_4K));
-    assert.equal(vgpu.usage.pages, held);
+    assert.equal(vgpu.usage.pages, pages);
     await vm.stop();
     assert.equal(vgpu.usage.pages, 0);
   });

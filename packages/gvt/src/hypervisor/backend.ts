@@ -117,6 +117,9 @@ export interface HypervisorBackend {
   /** Where guest writes can be trapped, before `attach`; undefined: nowhere. Absent: this backend never learns of them, or knows without being told. */
   setWriteTraps?(traps: WriteTraps | undefined): void;
 
+  /** Where the guest's RAM is, told before `attach` by whoever owns it. Absent: this backend finds out, or does not care. */
+  setGuestMemory?(memory: readonly FrameRange<Gfn>[]): void;
+
   /** Puts host frames into guest memory (aperture, OpRegion) or takes them out. Capability `mapsAperture`. */
   mapGfnToPfn?(request: { gfn: Gfn; pfn: Pfn; count: number; map: boolean }): void;
   /** Traps guest access to the bytes `first`..`last` of guest-physical memory (BAR0), or ends that. Capability `trapsArea`. */

@@ -6,8 +6,8 @@ import { HoldingBackend, pagesOf } from './holding.js';
 
 /** A partitioned machine: what belongs to its guests is known beforehand. */
 export interface StaticMemory {
-  /** The guest's RAM: closed ranges of guest frames, which do not overlap. At least one. */
-  readonly memory: readonly FrameRange<Gfn>[];
+  /** The guest's RAM: closed ranges of guest frames, which do not overlap. Default none, until `setGuestMemory`. */
+  readonly memory?: readonly FrameRange<Gfn>[];
 }
 
 /**
@@ -17,9 +17,9 @@ export interface StaticMemory {
  */
 export class StaticBackend extends HoldingBackend {
   readonly kind = 'static';
-  readonly #memory: readonly FrameRange<Gfn>[];
+  #memory: readonly FrameRange<Gfn>[];
 
-  constructor(parts: BackendParts, { memory }: StaticMemory) {
+  constructor(parts: BackendParts, { memory = [] }: StaticMemory = {}) {
     super(parts);
     this.#memory = memory;
   }
@@ -33,6 +33,11 @@ export class StaticBackend extends HoldingBackend {
       this.detach();
       throw cause;
     }
+  }
+
+  /** The partition from the next `attach` on; what is held now stays. */
+  setGuestMemory(memory: readonly FrameRange<Gfn>[]): void {
+    this.#memory = memory;
   }
 
   isValidGfn(gfn: Gfn): boolean {
@@ -81,6 +86,6 @@ function* piecesOf(range: FrameRange<number>): Generator<FrameRange<number>> {
 }
 
 export const staticBackend =
-  (memory: StaticMemory): BackendFactory =>
+  (memory: StaticMemory = {}): BackendFactory =>
   (parts) =>
     new StaticBackend(parts, memory);

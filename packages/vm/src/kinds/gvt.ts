@@ -1,5 +1,13 @@
-import type { Device } from '@pinion/core';
-import { createGvtDriver, GpuResources, GvtDevice, kvmBackend, VGPU_TYPES, xenBackend } from '@pinion/gvt';
+import { type Device, gpaFrame } from '@pinion/core';
+import {
+  createGvtDriver,
+  GpuResources,
+  GvtDevice,
+  kvmBackend,
+  staticBackend,
+  VGPU_TYPES,
+  xenBackend,
+} from '@pinion/gvt';
 import type { MediatedKind, ParentConfig } from '../device-kind.js';
 import { vmErrors } from '../errors.js';
 import { PciFunction } from '../pci-function.js';
@@ -11,11 +19,11 @@ const APERTURES = ['256M', '512M', '1024M', '2048M'] as const;
 const MONITORS = ['dp', 'hdmi'] as const;
 
 const MS_PER_SECOND = 1000;
-const BACKENDS = { kvm: kvmBackend, xen: xenBackend } as const;
+const BACKENDS = { kvm: kvmBackend, xen: xenBackend, static: staticBackend() } as const;
 
 interface GvtParent extends ParentConfig {
   readonly aperture?: (typeof APERTURES)[number];
-  /** How its vGPUs hold guest pages: counted, or noted once and held. Default `kvm`. */
+  /** How its vGPUs hold guest pages: counted, noted once and held, or all of them while the vGPU is plugged. Default `kvm`. */
   readonly backend?: keyof typeof BACKENDS;
   /** How its vGPUs' monitors are plugged in. Default `dp`. */
   readonly monitor?: (typeof MONITORS)[number];
@@ -40,7 +48,7 @@ export const gvtKind: MediatedKind<GvtParent> = {
     required: {},
     optional: {
       aperture: oneOf('aperture', APERTURES),
-      backend: oneOf('backend', ['kvm', 'xen'] as const),
+      backend: oneOf('backend', ['kvm', 'xen', 'static'] as const),
       monitor: oneOf('monitor', MONITORS),
       primary: flag,
       bandwidth: byteCount,
@@ -60,7 +68,11 @@ export const gvtKind: MediatedKind<GvtParent> = {
   configure(_config, ops, machine) {
     if (!(ops instanceof GvtDevice)) return;
     ops.setGuest(machine);
-    ops.backend.setWriteTraps?.(machine.memory.writeWatches);
+    const { regions, writeWatches } = machine.memory;
+    ops.backend.setWriteTraps?.(writeWatches);
+    ops.backend.setGuestMemory?.(
+      regions.map(({ at, size }) => ({ first: gpaFrame(at), last: gpaFrame(at + size - 1n) })),
+    );
   },
   connect: ({ name }, file, machine) => machine.plugFunction(name, new PciFunction(name, file)),
 };
