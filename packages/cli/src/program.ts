@@ -6,6 +6,7 @@ import { addDoctor } from './doctor/command.js';
 import { cliErrors } from './errors.js';
 import { EXIT } from './exit-codes.js';
 import { exitCodeOf } from './failure-text.js';
+import { addMdev } from './mdev/command.js';
 import { createOutput, LOG_LEVELS, type LogLevel } from './output.js';
 import { addProxy } from './proxy/command.js';
 import { addRun } from './run/command.js';
@@ -36,6 +37,7 @@ export async function runPinion(args: readonly string[], around: Surroundings): 
   addServe(program, run);
   addProxy(program, run);
   addRun(program, run);
+  addMdev(program, run);
   addConform(program, run);
   addDoctor(program, run);
   try {

@@ -114,6 +114,7 @@ export const vmErrors = catalogue('VM', {
         ...d.problems.map((each) => formatProblem(d.file, each)),
       ].join('\n  '),
   ],
+  NO_CONTAINER: ['ENOENT', (d: { container: string }) => `the description has no container '${d.container}'`],
   NO_FILE: ['ENOENT', (d: { file: string }) => `VM description ${d.file} cannot be read`],
   NO_QEMU: ['ENOENT', (d: { folder: string }) => `no QEMU is set up in ${d.folder}; run 'npm run qemu:setup' once`],
   NO_MODULE: [

@@ -5,6 +5,7 @@ export * from './description.js';
 export * from './device-kind.js';
 export type { DeviceSlot } from './device-slot.js';
 export * from './disk-registers.js';
+export * from './edit-description.js';
 export * from './embedded-vm.js';
 export { formatProblem, vmErrors } from './errors.js';
 export * from './event-queue.js';
