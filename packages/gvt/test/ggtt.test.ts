@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { asIovaFrame } from '@pinion/core';
-import { GTT_OFFSET, REGION } from '@pinion/gvt';
+import { asGfn, asIovaFrame } from '@pinion/core';
+import { GTT_OFFSET, REGION, staticBackend } from '@pinion/gvt';
 import { FakeGuest, type FakeGuestOptions } from './fake-guest.js';
 
 const GFN = 0x12345;
@@ -126,6 +126,16 @@ describe('whole entries', () => {
       guest.finish();
     });
   }
+
+  test('a frame that the hypervisor knows to be none becomes the scratch page, present, without a line in the log', () => {
+    const hypervisor = staticBackend({ memory: [{ first: asGfn(0), last: asGfn(31) }] });
+    const { guest, address, host } = start({ hypervisor });
+    guest.writeEntry(address, (4n << 12n) | 1n);
+    assert.equal(host()?.dma, guest.pins.hostFrame(4));
+    guest.writeEntry(address, (32n << 12n) | 1n);
+    assert.deepEqual([guest.readEntry(address), host(), guest.log.warnings], [(32n << 12n) | 1n, SCRATCH, []]);
+    guest.finish();
+  });
 
   test('address bits above 45 are not part of the frame', () => {
     const { guest, address, host, mapped } = start();

@@ -120,6 +120,22 @@ describe('notifications', () => {
     guest.finish();
   });
 
+  test('a vGPU has as many shadow tables as it was given', () => {
+    const guest = new FakeGuest({ ppgtt: { maxTables: 1 } });
+    for (const pdp of [0x1000, 0x2000]) {
+      guest.write32(PVINFO.PDP, pdp);
+      guest.write32(PVINFO.G2V_NOTIFY, G2V.L4_CREATE);
+    }
+    const { mms, shadowed, tables } = guest.device.ppgtt.stats;
+    assert.deepEqual({ mms, shadowed, tables }, { mms: 2, shadowed: 1, tables: 1 });
+    guest.poke(1, 0, [0x2003, 0]);
+    guest.device.reset();
+    guest.write32(PVINFO.PDP, 0x1000);
+    guest.write32(PVINFO.G2V_NOTIFY, G2V.L4_CREATE);
+    assert.match(guest.log.warnings.join(), /notification 4 failed/);
+    guest.finish();
+  });
+
   for (const message of [G2V.DISPLAY_READY, G2V.EXECLIST_CONTEXT_CREATE, G2V.EXECLIST_CONTEXT_DESTROY]) {
     test(`${message} is ignored`, () => {
       const { guest, notify } = start();

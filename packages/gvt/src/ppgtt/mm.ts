@@ -54,6 +54,7 @@ export class Mm implements PpgttMm {
   /** No longer known by its root. */
   gone = false;
   readonly #owner: MmOwner;
+  readonly #accesses = new Map<Source, PagedAccess>();
 
   constructor(owner: MmOwner, root: PpgttRoot) {
     this.#owner = owner;
@@ -70,7 +71,11 @@ export class Mm implements PpgttMm {
   }
 
   memory(source: Source): PagedAccess {
-    return this.#owner.memory(this, source);
+    const known = this.#accesses.get(source);
+    if (known !== undefined) return known;
+    const access = this.#owner.memory(this, source);
+    this.#accesses.set(source, access);
+    return access;
   }
 
   translate(address: number): Gfn | undefined {
