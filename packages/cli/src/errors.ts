@@ -53,6 +53,10 @@ export const cliErrors = catalogue('CLI', {
     'ENOENT',
     (d: { file: string; problem: string }) => `the guest's program ${d.file} cannot be run: ${d.problem}`,
   ],
+  GUEST_FAILED: [
+    'EIO',
+    (d: { program: string; how: string }) => `the guest ${d.program} ended ${d.how}, not with code 0`,
+  ],
   INTERRUPTED: ['ECANCELED', (d: { what: string; signal: string }) => `${d.what} was ended by ${d.signal}`],
   SOCKET_TAKEN: [
     'EADDRINUSE',

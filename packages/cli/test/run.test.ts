@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
+import { readGuest } from '@pinion/v86';
 import { inProcess, Recorded, until } from './console.js';
 import { eventsOf, Folder } from './process.js';
 
@@ -41,6 +42,8 @@ writeFileSync(
 );
 writeFileSync(folder.file('nothing.mjs'), `export const main = 1;`);
 
+writeFileSync(folder.file('kernel.elf'), await readGuest('devices'));
+
 const run = (...args: string[]) => inProcess(['run', ...args], folder.path);
 
 describe('pinion run', () => {
@@ -76,6 +79,22 @@ started: 1 mappings of 16 MiB, nothing pinned, 0 locked
 hello
 fast
 program ended: 1 mappings of 16 MiB, nothing pinned, 0 locked
+ended: 0 mappings of 0 MiB, nothing pinned, 0 locked
+`,
+    );
+  });
+
+  test('on an x86 CPU the program is a kernel; what a PC cannot have is named', async () => {
+    const { code, out, err } = await run('vm.yaml', '--hypervisor', 'v86', '--program', 'kernel.elf');
+    assert.deepEqual([code, err], [0, '']);
+    assert.equal(
+      out,
+      `crypto: absent, vfio-ap devices belong to s390 machines: embedded hypervisor only
+started: 2 mappings of 15 MiB, pages pinned: disk 4064 by its IOMMU, 4064 locked
+disk: ok, 2 interrupts by the pin, 3 by messages
+nvme: ok, 15 interrupts by the pin, 15 by messages
+done: 2 functions, 2 driven, 0 failures
+program ended: 2 mappings of 15 MiB, pages pinned: disk 4064 by its IOMMU, 4064 locked
 ended: 0 mappings of 0 MiB, nothing pinned, 0 locked
 `,
     );
@@ -139,10 +158,16 @@ ended: 0 mappings of 0 MiB, nothing pinned, 0 locked
       2,
       /^CLI_BAD_VALUE \(EINVAL\): --without wants one of disk, fast, crypto, is 'floppy'/,
     ],
-    ['vm.yaml --hypervisor xen', 2, /^CLI_BAD_VALUE \(EINVAL\): --hypervisor wants one of embedded, qemu, is 'xen'/],
+    [
+      'vm.yaml --hypervisor xen',
+      2,
+      /^CLI_BAD_VALUE \(EINVAL\): --hypervisor wants one of embedded, v86, qemu, is 'xen'/,
+    ],
     ['vm.yaml --memory 1', 2, /^CLI_BAD_VALUE \(EINVAL\): --memory wants a whole number from 64/],
     ['vm.yaml --program none.mjs', 1, /CLI_NO_PROGRAM \(ENOENT\): the guest's program .*none\.mjs cannot be run/],
     ['vm.yaml --program nothing.mjs', 1, /CLI_NO_PROGRAM .*its default export is no function/],
+    ['vm.yaml --hypervisor v86 --program guest.mjs', 1, /V86_BAD_IMAGE \(EINVAL\): .* it is no ELF file/],
+    ['vm.yaml --hypervisor v86 --program none.elf', 1, /CLI_NO_PROGRAM .*none\.elf cannot be run/],
     ['vm.yaml --program crash.mjs', 1, /VM_NO_MEMORY_AT \(EFAULT\)/],
     [
       'vm.yaml --hypervisor qemu',

@@ -4,10 +4,11 @@ import type { RunFlags } from './run.js';
 
 const EXAMPLES = `
 A program is a module whose default export is an async function: (machine, print) => ..., where machine is a GuestMachine of
-@pinion/vm. With --hypervisor qemu it is a file of shell code that the guest runs.
+@pinion/vm. With --hypervisor v86 it is a multiboot kernel, with --hypervisor qemu a file of shell code that the guest runs.
 
   pinion run --check vm.yaml
   pinion run vm.yaml --program ./guest.js
+  pinion run vm.yaml --hypervisor v86 --program kernel.elf
   pinion run vm.yaml --hypervisor qemu --module nvme --program guest.sh`;
 
 const more = (value: string, before: readonly string[]): readonly string[] => [...before, value];
@@ -21,7 +22,7 @@ export function addRun(program: Command, run: Runner): void {
     .option('--check', 'read the description, and start nothing')
     .option('--program <FILE>', 'what the guest does; without one the VM is built and ended')
     .option('--stay', 'keep the VM until SIGTERM')
-    .option('--hypervisor <NAME>', "embedded or qemu; default: the description's")
+    .option('--hypervisor <NAME>', "embedded, v86 or qemu; default: the description's")
     .option('--without <DEVICE>', 'leave a device unplugged; again for more', more, [])
     .option('--module <NAME>', 'a kernel module for the guest of a real QEMU; again for more', more, [])
     .option('--memory <MIB>', 'memory of the guest of a real QEMU', '256')

@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { deviceKinds } from '@pinion/example-devices';
+import { v86 } from '@pinion/v86';
 import { type Accounting, createRegistry, loadDescription, qemu, type Registry, type VmDescription } from '@pinion/vm';
 import type { Context } from '../context.js';
 import { cliErrors } from '../errors.js';
@@ -10,6 +11,7 @@ import { stopSignal } from '../stop-signal.js';
 import { accountOf, accountText, isEmpty } from './account-text.js';
 import { EmbeddedRun } from './embedded-run.js';
 import { QemuRun } from './qemu-run.js';
+import { V86Run } from './v86-run.js';
 
 export interface RunFlags {
   readonly check?: true;
@@ -46,8 +48,9 @@ export interface StartedVm {
 /** How a hypervisor starts a VM; it says on the way what it does. */
 export type StartVm = (plan: RunPlan, context: Context, progress: Progress) => Promise<StartedVm>;
 
-const HYPERVISORS: Readonly<Record<'embedded' | 'qemu', StartVm>> = {
+const HYPERVISORS: Readonly<Record<'embedded' | 'v86' | 'qemu', StartVm>> = {
   embedded: EmbeddedRun.start,
+  v86: V86Run.start,
   qemu: QemuRun.start,
 };
 /** MiB. */
@@ -57,7 +60,7 @@ const MEMORY = [64, 65_536] as const;
 export async function runVm(flags: RunFlags, context: Context, args: readonly string[]): Promise<number> {
   const { output, around } = context;
   const plan = planOf(flags, resolve(around.folder, args[0] ?? ''), around.folder);
-  const name = oneOf('--hypervisor', flags.hypervisor ?? plan.description.hypervisor, ['embedded', 'qemu']);
+  const name = oneOf('--hypervisor', flags.hypervisor ?? plan.description.hypervisor, ['embedded', 'v86', 'qemu']);
   if (flags.check === true) {
     const { containers, memory } = plan.description;
     const devices = containers.flatMap((container) => container.devices).length;
@@ -113,7 +116,7 @@ function report({ output }: Context, event: string, accounting: Accounting): voi
 
 /** @throws VM_BAD_DESCRIPTION (EINVAL), VM_NO_FILE (ENOENT), CLI_BAD_VALUE (EINVAL). */
 function planOf(flags: RunFlags, file: string, folder: string): RunPlan {
-  const registry = createRegistry({ kinds: deviceKinds(), hypervisors: [qemu] });
+  const registry = createRegistry({ kinds: deviceKinds(), hypervisors: [v86, qemu] });
   const description = loadDescription(file, registry);
   const all = description.containers.flatMap(({ devices }) => devices.map(({ name }) => name));
   const without = flags.without.map((name) => oneOf('--without', name, all));
