@@ -209,8 +209,8 @@ describe('a guest’s RAM disk', () => {
 describe('the kit', () => {
   test('is where the environment says', () => {
     assert.equal(kitFolder({ PINION_QEMU_KIT: '/kit' }), '/kit');
-    assert.equal(kitFolder({ XDG_CACHE_HOME: '/cache' }), '/cache/pinion/qemu');
-    assert.match(kitFolder({}), /\/\.cache\/pinion\/qemu$/);
+    assert.equal(kitFolder({ XDG_CACHE_HOME: '/cache' }), `/cache/pinion/qemu-${KIT_FORM}`);
+    assert.match(kitFolder({}), /\/\.cache\/pinion\/qemu-\d+$/);
   });
 
   test('has absolute paths', (t) => {

@@ -36,9 +36,13 @@ export const KIT_FORM = 4;
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Where the kit is: `$PINION_QEMU_KIT`, else `pinion/qemu` below `$XDG_CACHE_HOME` or `~/.cache`. */
+/**
+ * Where the kit is: `$PINION_QEMU_KIT`, else `pinion/qemu-FORM` below `$XDG_CACHE_HOME` or `~/.cache`, so that checkouts of different
+ * ages do not take each other's away.
+ */
 export const kitFolder = (environment: Environment = process.env): string =>
-  environment['PINION_QEMU_KIT'] ?? join(environment['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'pinion', 'qemu');
+  environment['PINION_QEMU_KIT'] ??
+  join(environment['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'pinion', `qemu-${KIT_FORM}`);
 
 /** What `kit.json` holds; paths are relative to its folder. */
 export interface KitManifest {
