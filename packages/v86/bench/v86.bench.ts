@@ -10,6 +10,8 @@ import { DESCRIPTION, DEVICES_IMAGE, pcDescription, TurnClock } from '../test/pc
 
 const ROUNDS = Math.max(1, Number(process.env['PINION_BENCH_ROUNDS'] ?? 5) || 5);
 const STORM = 5000;
+const READS = 100_000;
+const TRANSFERS = 5000;
 
 interface Row {
   readonly case: string;
@@ -49,16 +51,21 @@ async function measure(): Promise<readonly Row[]> {
   const warm = await rounds('list');
   const driven = await rounds('');
   const storm = await rounds(`storm=${STORM}`);
+  const reads = await rounds(`reads=${READS}`);
+  const transfers = await rounds(`transfers=${TRANSFERS}`);
+  const each = (end: number, count: number): number => ((end - warm.end) * 1000) / count;
   return [
     { case: 'first boot of a process, to the first line', value: cold.first, unit: 'ms' },
     { case: 'boot, to the first line', value: warm.first, unit: 'ms' },
     { case: 'boot, to all devices driven', value: driven.end, unit: 'ms' },
-    { case: 'interrupt: raise, wake, acknowledge', value: ((storm.end - warm.end) * 1000) / STORM, unit: 'us' },
+    { case: 'register read', value: each(reads.end, READS), unit: 'us' },
+    { case: 'interrupt: raise, wake, acknowledge', value: each(storm.end, STORM), unit: 'us' },
+    { case: 'doorbell, 4 KiB by DMA, interrupt', value: each(transfers.end, TRANSFERS), unit: 'us' },
   ];
 }
 
 const rows = await measure();
 for (const { case: name, value, unit } of rows)
-  process.stdout.write(`${name.padEnd(46)} ${value.toFixed(1).padStart(8)} ${unit}\n`);
+  process.stdout.write(`${name.padEnd(46)} ${value.toFixed(2).padStart(8)} ${unit}\n`);
 const file = process.env['PINION_BENCH_JSON'];
 if (file !== undefined && file !== '') appendFileSync(file, `${JSON.stringify({ bench: 'v86', rows })}\n`);

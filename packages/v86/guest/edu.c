@@ -86,6 +86,25 @@ void edu_storm(const struct function *pci, unsigned count) {
   check("edu", seen == count, "each interrupt of the storm, once");
 }
 
+/* For measuring: registers read one after the other, and pages moved to the device and back, an interrupt for each. */
+void edu_reads(const struct function *pci, unsigned count) {
+  uint32_t sum = 0;
+  begin(pci);
+  for (unsigned n = 0; n < count; n++) sum += read32(bar + LIVENESS);
+  check("edu", sum == 0, "liveness is zero");
+}
+
+void edu_transfers(const struct function *pci, unsigned count) {
+  unsigned expected = seen;
+  begin(pci);
+  use_pin(pci);
+  for (unsigned n = 0; n < count; n++) {
+    if (n & 1) transfer(BUFFER, (uint32_t)page, sizeof page, DMA_START | DMA_TO_RAM | DMA_INTERRUPT);
+    else transfer((uint32_t)page, BUFFER, sizeof page, DMA_START | DMA_INTERRUPT);
+    wait_next(false, &expected);
+  }
+}
+
 /* Without bus mastering nothing may reach memory. The device does not say that it refused, so it is asked whether it is idle. */
 void edu_without_master(const struct function *pci) {
   begin(pci);

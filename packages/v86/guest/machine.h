@@ -71,6 +71,8 @@ void drive_gpio(const struct function *pci);
 void drive_nvme(const struct function *pci);
 void drive_disk(const struct function *pci);
 void edu_storm(const struct function *pci, unsigned count);
+void edu_reads(const struct function *pci, unsigned count);
+void edu_transfers(const struct function *pci, unsigned count);
 void edu_without_master(const struct function *pci);
 void nvme_forever(const struct function *pci);
 void nvme_until_gone(const struct function *pci);

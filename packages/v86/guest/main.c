@@ -100,6 +100,8 @@ int kernel_main(uint32_t *info) {
   const struct function *edu = find(ID_EDU), *nvme = find(ID_NVME);
   if (asked("list")) for (unsigned n = 0; n < count; n++) say("slot %u: %x class %x line %u", functions[n].slot, functions[n].id, functions[n].class_code, functions[n].line);
   else if (asked("storm") && edu) edu_storm(edu, number_of("storm", 100));
+  else if (asked("reads") && edu) edu_reads(edu, number_of("reads", 1000));
+  else if (asked("transfers") && edu) edu_transfers(edu, number_of("transfers", 1000));
   else if (asked("stuck") && edu) stay_stuck(edu);
   else if (asked("masterless") && edu) edu_without_master(edu);
   else if (asked("forever") && nvme) nvme_forever(nvme);

@@ -37,6 +37,8 @@ export class PciRoot {
   readonly #pins: InterruptPins;
   readonly #log: Log;
   readonly #slots: (PciSlot | undefined)[] = new Array<PciSlot | undefined>(SLOTS).fill(undefined);
+  /** Those with a function, ascending. */
+  #present: readonly PciSlot[] = [];
   readonly #names = new Map<string, number>();
   readonly #bridge = new ConfigSpace(false);
   #address = 0;
@@ -54,10 +56,10 @@ export class PciRoot {
     const line = LINES[number % LINES.length] ?? LINES[0];
     const message = (vector: number): void => this.#pins.deliverMessage(vector);
     const slot = new PciSlot(pci, { lines: this.#lines, line, message, log: this.#log });
-    this.#slots[number] = slot;
+    this.#fill(number, slot);
     return () => {
       slot.leave();
-      if (this.#slots[number] === slot) this.#slots[number] = undefined;
+      if (this.#slots[number] === slot) this.#fill(number, undefined);
     };
   }
 
@@ -105,6 +107,11 @@ export class PciRoot {
       this.#address = new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
   }
 
+  #fill(number: number, slot: PciSlot | undefined): void {
+    this.#slots[number] = slot;
+    this.#present = this.#slots.filter((each) => each !== undefined);
+  }
+
   #numberOf(name: string): number {
     const known = this.#names.get(name);
     if (known !== undefined) return known;
@@ -118,8 +125,7 @@ export class PciRoot {
   }
 
   #find(space: BarWindow['space'], address: number): Hit | undefined {
-    for (const slot of this.#slots) {
-      if (slot === undefined) continue;
+    for (const slot of this.#present) {
       for (const window of slot.windows) {
         if (window.space === space && window.first <= address && address <= window.last) return { slot, window };
       }
