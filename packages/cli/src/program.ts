@@ -1,5 +1,6 @@
 import { CORE_VERSION } from '@pinion/core';
 import { Command, CommanderError, Option } from 'commander';
+import { addBench } from './bench/command.js';
 import { addConform } from './conform/command.js';
 import type { Runner } from './context.js';
 import { addDoctor } from './doctor/command.js';
@@ -39,6 +40,7 @@ export async function runPinion(args: readonly string[], around: Surroundings): 
   addRun(program, run);
   addMdev(program, run);
   addConform(program, run);
+  addBench(program, run);
   addDoctor(program, run);
   try {
     await program.parseAsync([...args], { from: 'user' });
