@@ -72,6 +72,9 @@ export class FaultySys implements Sys {
   setNonBlocking(fd: number, on: boolean): void {
     this.#run('setNonBlocking', (sys) => sys.setNonBlocking(fd, on));
   }
+  openFlags(fd: number): number {
+    return this.#run('openFlags', (sys) => sys.openFlags(fd));
+  }
   stat(fd: number): FileFacts {
     return this.#run('stat', (sys) => sys.stat(fd));
   }

@@ -12,19 +12,23 @@ export class FileWindow implements MemoryWindow {
   readonly writable: boolean;
   readonly #offset: bigint;
   readonly #fd: Fd;
+  readonly #lent: boolean;
 
-  /** Keeps an fd of its own. @throws SysError SYS_CALL_FAILED (EMFILE). */
-  constructor(request: WindowRequest) {
+  #open = true;
+
+  /** Keeps an fd of its own, unless the one that it gets is `lent` for as long as it lives. @throws SysError SYS_CALL_FAILED (EMFILE). */
+  constructor(request: WindowRequest, fd: 'own' | 'lent' = 'own') {
     const { sys } = request.fd;
     this.label = request.label;
     this.length = request.length;
     this.writable = request.writable;
     this.#offset = request.offset;
-    this.#fd = new Fd(sys, sys.duplicate(request.fd.number), request.label);
+    this.#lent = fd === 'lent';
+    this.#fd = this.#lent ? request.fd : new Fd(sys, sys.duplicate(request.fd.number), request.label);
   }
 
   get open(): boolean {
-    return this.#fd.open;
+    return this.#open;
   }
 
   read(offset: number, into: Uint8Array): void {
@@ -39,7 +43,8 @@ export class FileWindow implements MemoryWindow {
   }
 
   close(): void {
-    this.#fd.close();
+    this.#open = false;
+    if (!this.#lent) this.#fd.close();
   }
 
   [Symbol.dispose](): void {
@@ -47,7 +52,7 @@ export class FileWindow implements MemoryWindow {
   }
 
   #check(operation: string, offset: number, length: number): void {
-    if (!this.#fd.open) throw sysErrors.UNMAPPED({ label: this.label, operation });
+    if (!this.#open) throw sysErrors.UNMAPPED({ label: this.label, operation });
     checkSlice(this, offset, length);
   }
 

@@ -3,6 +3,7 @@ export { EventFd } from './event-fd.js';
 export { FakeSys, type IoctlHandler } from './fake/fake-sys.js';
 export { FaultySys, type SysOperation } from './faulty-sys.js';
 export { closeAll, Fd } from './fd.js';
+export { BookedWindow, FileBook } from './file-book.js';
 export { FileWindow } from './file-window.js';
 export { sameFile, sameMemory } from './identity.js';
 export { type ForgottenReporter, Ledger, type LedgerEntry, type ResourceKind } from './ledger.js';

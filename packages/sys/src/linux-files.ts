@@ -29,6 +29,7 @@ type FileCalls = Pick<
   | 'close'
   | 'duplicate'
   | 'setNonBlocking'
+  | 'openFlags'
   | 'stat'
   | 'filesystem'
   | 'mountType'
@@ -83,6 +84,10 @@ export function fileCalls(kernel: Kernel): FileCalls {
       const flags = kernel.check(kernel.calls.fcntl(fd, FCNTL.GETFL, 0), 'fcntl', `${fdText(fd)}, F_GETFL`);
       const wanted = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
       kernel.check(kernel.calls.fcntl(fd, FCNTL.SETFL, wanted), 'fcntl', `${fdText(fd)}, F_SETFL`);
+    },
+    openFlags(fd) {
+      checkFd('openFlags', fd);
+      return kernel.check(kernel.calls.fcntl(fd, FCNTL.GETFL, 0), 'fcntl', `${fdText(fd)}, F_GETFL`);
     },
     stat(fd): FileFacts {
       checkFd('stat', fd);

@@ -93,6 +93,8 @@ export interface Sys {
   /** A new fd for the same open file. Source: F_DUPFD_CLOEXEC. */
   duplicate(fd: number): number;
   setNonBlocking(fd: number, on: boolean): void;
+  /** How a file was opened: flags of open(2), the access mode among them. Source: F_GETFL. */
+  openFlags(fd: number): number;
   /** From what the kernel has at hand: never asks, so never waits for, a remote or FUSE server. */
   stat(fd: number): FileFacts;
   /**

@@ -1,5 +1,5 @@
 import { asPfn, type HostMemory, hex, PAGE_SIZE, type PageClass, type Pfn } from '@pinion/core';
-import { Mapping, type MemoryWindow } from '@pinion/sys';
+import { BookedWindow, type Mapping, type MemoryWindow, SysError } from '@pinion/sys';
 import { discard } from './discard.js';
 import { vfioUserErrors } from './errors.js';
 
@@ -70,7 +70,7 @@ export class ClientPages implements HostMemory {
   }
 
   pageClass(pfn: Pfn): PageClass {
-    return mappingOf(this.find(pfn)) === undefined ? 'device' : 'normal';
+    return isMappable(this.find(pfn)) ? 'normal' : 'device';
   }
 
   bytes(pfn: Pfn, count: number): Uint8Array {
@@ -92,11 +92,10 @@ export class ClientPages implements HostMemory {
     return mapping.contiguous((pfn - piece.first) * PAGE_SIZE, 2 * PAGE_SIZE);
   }
 
-  /** @returns the frame, referenced; undefined if no mapped memory is there or it may not be written. */
+  /** @returns the frame, referenced; undefined if no memory is there that can be mapped, or it may not be written. */
   reference(frame: number, write: boolean): Pfn | undefined {
     const piece = this.find(frame);
-    const mapping = mappingOf(piece);
-    if (piece === undefined || mapping === undefined || (write && !mapping.writable)) return undefined;
+    if (piece === undefined || !isMapped(piece) || (write && piece.memory?.writable !== true)) return undefined;
     piece.references += 1;
     return asPfn(frame);
   }
@@ -137,5 +136,19 @@ export class ClientPages implements HostMemory {
   }
 }
 
+const isMappable = (piece: Piece | undefined): boolean =>
+  piece?.memory instanceof BookedWindow && piece.memory.mappable;
+
+/** @throws SysError SYS_CALL_FAILED (ENOMEM, EACCES). */
 const mappingOf = (piece: Piece | undefined): Mapping | undefined =>
-  piece?.memory instanceof Mapping ? piece.memory : undefined;
+  piece?.memory instanceof BookedWindow ? piece.memory.mapping() : undefined;
+
+/** Whether a piece is mapped, now at the latest. What the system will not map cannot be pinned. */
+function isMapped(piece: Piece): boolean {
+  try {
+    return mappingOf(piece) !== undefined;
+  } catch (failure) {
+    if (failure instanceof SysError) return false;
+    throw failure;
+  }
+}

@@ -7,9 +7,8 @@ import {
   pageOffset,
   UNMAP_FLAG,
 } from '@pinion/core';
-import { type Fd, openFile, openMemory } from '@pinion/sys';
+import { type Fd, FileBook, type MemoryWindow, openFile } from '@pinion/sys';
 import { type ClientTask, vaddrOf } from './client-memory.js';
-import type { Piece } from './client-pages.js';
 import { DMA_MAP_FLAG } from './commands.js';
 import { bitmapOf, bitmapSize, checkPageSize, DirtyLog } from './dirty-log.js';
 import type { DmaEntry, Owner } from './dma-entry.js';
@@ -42,6 +41,8 @@ export class DmaSpace {
   readonly #holders = new Map<Owner, number>();
   /** Maps that wait: each looks again when a mapping has gone. */
   readonly #waiting = new Set<() => void>();
+  /** What clients gave descriptors of. */
+  readonly #files = new FileBook();
   /** Ascending by address; made anew when the entries changed. */
   #sorted: readonly DmaEntry[] | undefined;
 
@@ -105,16 +106,17 @@ export class DmaSpace {
     checkRange(request, fd !== undefined);
     const { address, size, offset, flags } = request;
     const prot = flags & PROT_RW;
-    const file = fd === undefined ? undefined : identityOf(fd);
     const there = this.#entries.get(address);
     if (there !== undefined) {
+      const file = fd === undefined ? undefined : identityOf(fd);
       const foreign = !there.owners.has(owner);
       if (!foreign || !isSame(there, request, file)) throw vfioUserErrors.MAP_EXISTS({ address, size, foreign });
       there.owners.add(owner);
       this.#hold(owner, 1);
       return;
     }
-    const piece = this.#open(request, fd);
+    const { memory, file } = fd === undefined ? NO_FILE : this.#open(request, fd);
+    const piece = this.task.mm.add(Number(size >> BigInt(PAGE_SHIFT)), memory);
     try {
       this.container.mapDma({ iova: address, size, vaddr: vaddrOf(piece), prot }, this.task);
     } catch (cause) {
@@ -167,7 +169,13 @@ export class DmaSpace {
         failures.push(failure);
       }
     }
+    if (this.#entries.size === 0) this.#files.close();
     if (failures.length > 0) throw failures[0];
+  }
+
+  /** Lets go of files that are kept for the next mapping. */
+  close(): void {
+    this.#files.close();
   }
 
   /** The mapping that a request asks for, if it is there already. */
@@ -247,15 +255,16 @@ export class DmaSpace {
       .then(() => this.dirty.keep(entry, bitmap.data));
   }
 
-  #open({ address, size, offset, flags }: DmaMap, fd: Fd | undefined): Piece {
-    const pages = Number(size >> BigInt(PAGE_SHIFT));
-    if (fd === undefined) return this.task.mm.add(pages, undefined);
+  #open({ address, size, offset, flags }: DmaMap, fd: Fd): { readonly memory: MemoryWindow; readonly file: string } {
     const label = `DMA mapping of ${this.task.name} at 0x${address.toString(16)}`;
-    const open = (flags & DMA_MAP_FLAG.FILE_IO) === 0 ? openMemory : openFile;
-    const memory = open({ fd, offset, length: Number(size), writable: (flags & DMA_MAP_FLAG.WRITE) !== 0, label });
-    return this.task.mm.add(pages, memory);
+    const request = { fd, offset, length: Number(size), writable: (flags & DMA_MAP_FLAG.WRITE) !== 0, label };
+    if ((flags & DMA_MAP_FLAG.FILE_IO) !== 0) return { file: identityOf(fd), memory: openFile(request) };
+    const memory = this.#files.open(request);
+    return { memory, file: memory.identity };
   }
 }
+
+const NO_FILE = { memory: undefined, file: undefined };
 
 const overlaps = (entry: DmaEntry, { address, size }: DmaMap): boolean =>
   entry.address < address + size && address < entry.address + entry.size;

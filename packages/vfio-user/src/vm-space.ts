@@ -103,6 +103,7 @@ export class VmSpace {
   /** Everything goes. Close the servers first. @throws as `Teardown.run`, after all was tried. */
   async close(): Promise<void> {
     const steps = new Teardown();
+    steps.defer(() => this.dma.close());
     steps.defer(() => this.task.mm.exit());
     steps.defer(() => this.container.close());
     for (const seat of this.#seats) steps.defer(() => this.detach(seat));

@@ -28,6 +28,8 @@ const { EBADF, EINVAL, EMFILE, ENOTTY, EADDRINUSE, ENOENT, EAGAIN, ENOTSOCK, ESP
 const PAGE_SIZE = 4096;
 const FIRST_FD = 3;
 const FAKE_DEVICE = 7n;
+/** O_RDWR: how every file here is open. */
+const OPEN_READ_WRITE = 2;
 /** Source: linux/magic.h SOCKFS_MAGIC, ANON_INODE_FS_MAGIC. */
 const OTHER_MAGIC = { socket: 0x534f_434b, other: 0x0904_1934 } as const;
 
@@ -83,6 +85,10 @@ export class FakeSys implements Sys {
   }
   setNonBlocking(fd: number): void {
     this.#file('fcntl', fd);
+  }
+  openFlags(fd: number): number {
+    this.#file('fcntl', fd);
+    return OPEN_READ_WRITE;
   }
   stat(fd: number): FileFacts {
     const { object } = this.#file('fstat', fd);
