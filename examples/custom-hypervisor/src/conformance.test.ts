@@ -1,7 +1,12 @@
-/** The suite of vendor drivers over a vGPU on the hypervisor of this example: what to run after changing it. */
-import { asGfn, EXTENSION, frameAddress } from '@pinion/core';
-import { GTT_OFFSET, GvtDevice, gvt, REGION, SIZE_2M } from '@pinion/gvt';
-import { type DriverSeat, describeVendorDriver, type VendorDriverRig } from '@pinion/testkit';
+/** The suites of hypervisor backends, and of vendor drivers over a vGPU on this one: what to run after changing it. */
+import { asGfn, EXTENSION, frameAddress, silentLog } from '@pinion/core';
+import { GTT_OFFSET, GvtDevice, gvt, NO_QUIRKS, REGION, SIZE_2M } from '@pinion/gvt';
+import {
+  type DriverSeat,
+  describeHypervisorBackend,
+  describeVendorDriver,
+  type VendorDriverRig,
+} from '@pinion/testkit';
 import { type1 } from '@pinion/type1';
 import { GrantTable, grantHypervisor } from './grant-hypervisor.js';
 
@@ -34,6 +39,15 @@ function start(): VendorDriverRig {
     },
   };
 }
+
+describeHypervisorBackend({
+  name: 'grants',
+  backend: () => type1(),
+  iommuType: EXTENSION.TYPE1v2_IOMMU,
+  capabilities: new Set(['counts', 'large-pages', 'dma-pin']),
+  make: ({ name: device, pins, dma }) =>
+    grantHypervisor(new GrantTable(2048))({ device, pins, dma, log: silentLog, quirks: NO_QUIRKS }),
+});
 
 describeVendorDriver({
   name: 'gvt on grants',

@@ -1,5 +1,15 @@
 export * from './clock.js';
 export type { BackendCapability, BackendCase, IommuBackendHarness } from './conformance/backend-harness.js';
+export {
+  describeHypervisorBackend,
+  hypervisorBackendCases,
+  runHypervisorBackend,
+} from './conformance/hypervisor-backend.js';
+export type {
+  HypervisorBackendUnderTest,
+  HypervisorCapability,
+  HypervisorHarness,
+} from './conformance/hypervisor-harness.js';
 export { describeIommuBackend, iommuBackendCases, runIommuBackend } from './conformance/iommu-backend.js';
 export * from './conformance/suite.js';
 export { describeVendorDriver, runVendorDriver, vendorDriverCases } from './conformance/vendor-driver.js';
