@@ -51,6 +51,7 @@ export class ShadowTable {
   sibling: ShadowTable | undefined;
   /** Guest entries as last seen, two dwords each. */
   readonly guest = new Uint32Array(ENTRIES * 2);
+  /** The same as bytes: guest and host are little-endian. */
   readonly guestBytes = new Uint8Array(this.guest.buffer);
   readonly kinds = new Uint8Array(ENTRIES);
   readonly writable = new Uint8Array(ENTRIES);
@@ -71,6 +72,7 @@ export class ShadowTable {
     this.ips = ips;
     this.owner = owner;
     this.refs = 1;
+    this.epoch = 0;
   }
 
   child(index: number): ShadowTable | undefined {
