@@ -4,6 +4,8 @@ import { BAR0_SIZE, CONFIG, CONFIG_SIZE } from './regs.js';
 /** Skylake GT2. */
 const VENDOR = 0x8086;
 const DEVICE = 0x1912;
+/** The first that is not a sample for developers, so that drivers do not complain. */
+const REVISION = 0x06;
 /** Display controller that is not VGA, and a primary display. */
 const CLASS_OTHER = 0x038000;
 const CLASS_VGA = 0x030000;
@@ -138,7 +140,7 @@ export class ConfigSpace {
     view.setUint16(0x00, VENDOR, true);
     view.setUint16(0x02, DEVICE, true);
     view.setUint16(CONFIG.STATUS, STATUS_CAPABILITIES, true);
-    view.setUint32(0x08, this.#classCode << 8, true);
+    view.setUint32(0x08, (this.#classCode << 8) | REVISION, true);
     for (const { offset, flags } of this.#bars) view.setUint32(offset, flags, true);
     view.setUint16(0x2c, VENDOR, true);
     view.setUint16(0x2e, DEVICE, true);

@@ -127,7 +127,7 @@ describe('config space registers', () => {
 
   test('a primary display has class VGA', () => {
     const { guest, read } = start({ primary: true });
-    assert.equal(read(8), 0x03000000);
+    assert.equal(read(8), 0x03000006);
     guest.finish();
   });
 

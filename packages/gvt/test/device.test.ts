@@ -116,7 +116,7 @@ describe('config space', () => {
 
   test('names a display controller with MSI and power management', () => {
     const guest = new FakeGuest();
-    assert.deepEqual([config(guest, 0), config(guest, 8), config(guest, 0x34)], [0x19128086, 0x03800000, 0xac]);
+    assert.deepEqual([config(guest, 0), config(guest, 8), config(guest, 0x34)], [0x19128086, 0x03800006, 0xac]);
     assert.deepEqual([config(guest, 0xac), config(guest, 0xd0), config(guest, 0x50)], [0xd005, 0x00020001, 0xc0]);
     guest.finish();
   });

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {
   CONFIG,
+  DISPLAY,
+  DRM_PLANE,
   EDID_REGION,
   edidProblem,
   INTERRUPT,
@@ -9,6 +11,10 @@ import {
   MASTER_ENABLE,
   makeEdid,
   PCH_HOTPLUG,
+  PIPE_ENABLE,
+  PLANE_ENABLE,
+  PLANE_FORMAT,
+  PLANE_QUERY,
   REGION,
   SDE_ISR,
   SDE_PORT_D,
@@ -114,6 +120,25 @@ describe('the EDID region', () => {
     guest.device.reset();
     assert.equal(guest.read32(SDE_ISR), 0);
     assert.equal(guest.device.display.monitor.connected, false);
+    guest.finish();
+  });
+
+  test('a hot plug inside the stream of pictures, between a query and its buffer, disturbs neither', async () => {
+    const { guest, set } = start();
+    guest.mapPages(guest.low.base, 0, 1);
+    guest.write32(DISPLAY.TRANSCONF, PIPE_ENABLE);
+    guest.write32(DISPLAY.PIPESRC, (15 << 16) | 15);
+    guest.write32(DISPLAY.PLANE_STRIDE, 1);
+    guest.write32(DISPLAY.PLANE_CTL, (PLANE_ENABLE | PLANE_FORMAT.XRGB8888) >>> 0);
+    guest.write32(DISPLAY.PLANE_SURF, guest.low.base);
+    const stream = guest.device.frames();
+    const { bufferId } = guest.device.queryPlane({ flags: PLANE_QUERY.DMABUF, planeType: DRM_PLANE.PRIMARY });
+    set(EDID_REGION.LINK_STATE, LINK_STATE.DOWN);
+    set(EDID_REGION.LINK_STATE, LINK_STATE.UP);
+    const plane = guest.device.getBuffer(bufferId);
+    assert.deepEqual([plane.state, (await stream.next()).value.frame.width], ['live', 16]);
+    plane.close();
+    await stream.return?.();
     guest.finish();
   });
 

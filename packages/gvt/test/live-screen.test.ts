@@ -90,6 +90,26 @@ describe('the vertical blank', () => {
     guest.finish();
   });
 
+  test('a flip is done at the next frame, once; a guest that masks it does not hear of it', () => {
+    const guest = show();
+    guest.write32(PIPE_A.IMR, 0xfffffff7);
+    assert.equal(guest.clock.waiting, 1, 'of the surface that was set before');
+    guest.clock.advance(FRAME_PERIOD);
+    assert.deepEqual([guest.read32(PIPE_A.IIR), guest.clock.waiting], [8, 0]);
+    guest.write32(PIPE_A.IIR, 8);
+    guest.clock.advance(SECOND);
+    assert.equal(guest.read32(PIPE_A.IIR), 0);
+    guest.write32(DISPLAY.PLANE_SURF, guest.low.base + PAGE);
+    assert.equal(guest.read32(PIPE_A.IIR), 0);
+    guest.clock.advance(FRAME_PERIOD + 0.01);
+    assert.equal(guest.read32(PIPE_A.IIR), 8);
+    guest.write32(PIPE_A.IIR, 8);
+    guest.write32(PIPE_A.IMR, 0xffffffff);
+    guest.write32(DISPLAY.PLANE_SURF, guest.low.base);
+    assert.equal(guest.clock.waiting, 0);
+    guest.finish();
+  });
+
   test('reset and close end the timer', () => {
     const guest = show();
     openInterrupt(guest);

@@ -27,7 +27,7 @@ export * from './guests/ipl.js';
 export * from './guests/vgpu-driver.js';
 export * from './host.js';
 export * from './host-memory.js';
-export { screenOf } from './kinds/gvt.js';
+export { framesOf, screenOf } from './kinds/gvt.js';
 export * from './passthrough-disk.js';
 export * from './pci-function.js';
 export * from './png.js';

@@ -18,7 +18,7 @@ export interface VblankParts {
 
 /**
  * The rhythm of pipe A. While the pipe runs frames count, on the clock; a timer fires for each of them only while somebody would
- * notice: the guest does not mask the interrupt, or `watch` has listeners. Source: i915 gvt display.c, emulate_vblank().
+ * notice: the guest does not mask the interrupt, or that of a plane's flip, or `watch` has listeners. Source: i915 gvt display.c, emulate_vblank().
  */
 export class Vblank {
   readonly #parts: VblankParts;
@@ -26,6 +26,8 @@ export class Vblank {
   /** When the pipe was switched on; undefined while it is off. */
   #since: number | undefined;
   #counted = 0;
+  /** The plane was given another surface, which shows from the next frame on. */
+  #flipped = false;
   #cancel: (() => void) | undefined;
 
   constructor(parts: VblankParts) {
@@ -34,6 +36,7 @@ export class Vblank {
     registers.define(DISPLAY.TRANSCONF, { write: (value) => this.#configure(value) });
     registers.define(PIPE.FRAME_COUNT, { read: () => this.frames, write: () => {} });
     registers.define(PIPE.SCANLINE, { read: () => this.#scanline(), write: () => {} });
+    registers.define(DISPLAY.PLANE_SURF, { write: (value) => this.#flip(value) });
     interrupts.onMaskChange = () => this.#arrange();
   }
 
@@ -62,6 +65,7 @@ export class Vblank {
   reset(): void {
     this.#since = undefined;
     this.#counted = 0;
+    this.#flipped = false;
     this.#arrange();
     this.#tell();
   }
@@ -77,6 +81,19 @@ export class Vblank {
     this.#tell();
   }
 
+  #flip(surface: number): void {
+    this.#parts.registers.set(DISPLAY.PLANE_SURF, surface);
+    this.#flipped = true;
+    this.#arrange();
+  }
+
+  /** Whether anybody would notice the next frame. */
+  #isAwaited(): boolean {
+    const { interrupts } = this.#parts;
+    if (this.#watchers.size > 0 || interrupts.passes('pipe-a-vblank')) return true;
+    return this.#flipped && interrupts.passes('pipe-a-primary-flip');
+  }
+
   #elapsed(): number {
     return this.#since === undefined ? 0 : Math.floor((this.#parts.clock.now() - this.#since) / FRAME_PERIOD + 1e-6);
   }
@@ -90,8 +107,7 @@ export class Vblank {
 
   /** Sets or cancels the timer. */
   #arrange(): void {
-    const noticed = this.#watchers.size > 0 || this.#parts.interrupts.passes('pipe-a-vblank');
-    const wanted = this.#since !== undefined && noticed;
+    const wanted = this.#since !== undefined && this.#isAwaited();
     if (wanted === this.ticking) return;
     this.#cancel?.();
     this.#cancel = wanted ? this.#schedule() : undefined;
@@ -106,7 +122,9 @@ export class Vblank {
 
   #tick(): void {
     this.#cancel = undefined;
-    this.#parts.interrupts.raise('pipe-a-vblank');
+    const flip = this.#flipped ? (['pipe-a-primary-flip'] as const) : [];
+    this.#flipped = false;
+    this.#parts.interrupts.raise('pipe-a-vblank', ...flip);
     this.#tell();
     this.#arrange();
   }

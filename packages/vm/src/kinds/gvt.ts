@@ -4,6 +4,7 @@ import {
   GpuResources,
   GvtDevice,
   kvmBackend,
+  type LiveFrame,
   staticBackend,
   VGPU_TYPES,
   xenBackend,
@@ -80,5 +81,14 @@ export const gvtKind: MediatedKind<GvtParent> = {
 /** What the screen of a vGPU shows. @throws VM_WRONG_DRIVER (EINVAL) for any other device, GVT_BAD_PLANE (EINVAL), GVT_PLANE_RANGE (EFAULT). */
 export function screenOf({ name, ops }: Device): Picture {
   if (ops instanceof GvtDevice) return ops.frame();
+  throw vmErrors.WRONG_DRIVER({ device: name, wanted: 'gvt' });
+}
+
+/**
+ * The live screen of a vGPU: as it is now, then at each vertical blank in which it has changed. Ends when the vGPU closes.
+ * @throws VM_WRONG_DRIVER (EINVAL) for any other device.
+ */
+export function framesOf({ name, ops }: Device): AsyncIterableIterator<LiveFrame> {
+  if (ops instanceof GvtDevice) return ops.frames();
   throw vmErrors.WRONG_DRIVER({ device: name, wanted: 'gvt' });
 }
