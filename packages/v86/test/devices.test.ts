@@ -22,3 +22,29 @@ test('the guest finds every device and drives it: registers, ports, DMA both way
   assert.deepEqual(held(pc.vm.vm), NOTHING);
   assert.deepEqual(pc.warnings, []);
 });
+
+test('two guests beside each other know nothing of each other', async (t) => {
+  const pcs = [await startPc(t), await startPc(t, { commandLine: 'storm=300', plug: ['edu'] })] as const;
+  const ends = await Promise.all(pcs.map(({ vm }) => vm.run()));
+  assert.deepEqual(ends, [
+    { kind: 'exit', code: 0 },
+    { kind: 'exit', code: 0 },
+  ]);
+  assert.deepEqual(
+    [pcs[0].lines.at(-1), pcs[1].lines],
+    ['done: 3 functions, 3 driven, 0 failures', ['edu: storm of 300, 300 seen']],
+  );
+  await pcs[0].vm.kill();
+  assert.deepEqual([held(pcs[0].vm.vm), held(pcs[1].vm.vm).mappings], [NOTHING, 2]);
+});
+
+test('a listener of the console that throws ends the run with what it threw; the emulator is not harmed', async (t) => {
+  const pc = await startPc(t);
+  pc.vm.serial.onLine(() => {
+    throw new RangeError('no more paper');
+  });
+  await assert.rejects(pc.vm.run(), { message: 'no more paper' });
+  assert.equal(pc.vm.vm.memory.read(0x10_0000n, 4).length, 4);
+  await pc.vm.stop();
+  assert.deepEqual(held(pc.vm.vm), NOTHING);
+});

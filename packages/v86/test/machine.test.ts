@@ -134,3 +134,27 @@ test('the console: lines, carriage returns, no end of a line, and registers that
   assert.ok(machine.serial.output.length <= 256 * 1024 + 4096);
   assert.equal(lines.length, 2);
 });
+
+test('what is typed waits, interrupts only if the guest asked for it, and is taken in order', async () => {
+  const seen: (number | undefined)[] = [];
+  const { machine, cpu } = await start((each) => {
+    const { traps } = each.options;
+    const status = (): number => (traps.portIn(0x3fd, 1) ?? 0) & 1;
+    seen.push(status(), traps.portIn(0x3fa, 1));
+    traps.portOut(0x3f9, 1, 1);
+    seen.push(traps.portIn(0x3fa, 1), Number(each.lines.get(4)));
+    seen.push(traps.portIn(0x3f8, 1), traps.portIn(0x3f8, 1), traps.portIn(0x3f8, 1));
+    seen.push(status(), Number(each.lines.get(4)), traps.portIn(0x3fa, 1));
+    return 'halted';
+  });
+  machine.serial.type('h\u0169');
+  assert.equal(cpu.lines.has(4), false, 'nobody asked for an interrupt yet');
+  const running = assert.rejects(machine.run(), { name: 'V86_STOPPED' });
+  assert.deepEqual(seen.splice(0), [1, 1, 4, 1, 0x68, 0x69, 0, 0, 0, 1]);
+  machine.serial.type('x');
+  assert.equal(cpu.lines.get(4), true);
+  await turns(2);
+  assert.deepEqual(seen.slice(0, 5), [1, 4, 4, 1, 0x78]);
+  machine.stop();
+  await running;
+});
