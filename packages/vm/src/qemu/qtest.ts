@@ -41,8 +41,9 @@ export class QtestClient {
     const lines = new LineSplitter((line) => this.#received(line));
     this.#stream.setEncoding('latin1');
     this.#stream.on('data', (text: string) => lines.push(text));
-    this.#stream.on('error', (cause) => this.fail(cause));
-    this.#stream.on('close', () => this.fail(vmErrors.QMP_BROKEN({ problem: 'QEMU closed it' })));
+    for (const end of ['error', 'close', 'end']) {
+      this.#stream.on(end, () => this.fail(vmErrors.QMP_BROKEN({ problem: 'QEMU closed it' })));
+    }
   }
 
   /**
