@@ -7,6 +7,7 @@ export { EXIT } from './exit-codes.js';
 export { type Failure, failureLine, failuresOf, failureText } from './failure-text.js';
 export { createOutput, type Output, type OutputEvent } from './output.js';
 export { runPinion } from './program.js';
+export { Relay, type RelayOptions } from './proxy/relay.js';
 export { parseRule } from './proxy/rule-text.js';
 export { seededRandom } from './proxy/seeded-random.js';
 export { type ActivatedSocket, activatedSockets } from './serve/activation.js';

@@ -72,9 +72,26 @@ export class ServerListener {
     this.#finished();
   }
 
+  /** @throws what `Sys.watch` throws; the listener is closed then. */
   #await(listener: UnixListener): void {
     const { fd } = listener;
-    this.#watch = fd.sys.watch(fd.number, { readable: true }, () => this.#accept(listener));
+    try {
+      this.#watch = fd.sys.watch(fd.number, { readable: true }, () => this.#accept(listener));
+    } catch (cause) {
+      listener.close();
+      throw cause;
+    }
+  }
+
+  /** The next client's turn. Without a way to hear of it there will be none: then this is the end, and `done` says so. */
+  #next(listener: UnixListener): void {
+    if (this.#closed) return;
+    try {
+      this.#await(listener);
+    } catch (failure) {
+      this.#log.warn('no further client can be let in', failure);
+      void this.close();
+    }
   }
 
   #accept(listener: UnixListener): void {
@@ -87,9 +104,7 @@ export class ServerListener {
     }
     if (socket === undefined) return;
     this.#watch?.stop();
-    void this.#serve(socket).then(() => {
-      if (!this.#closed) this.#await(listener);
-    });
+    void this.#serve(socket).then(() => this.#next(listener));
   }
 
   /** Settles when the client is gone. Never rejects. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { UnixListener, UnixSocket } from '@pinion/sys';
+import { FaultySys, UnixListener, UnixSocket } from '@pinion/sys';
 import { activatedFd, Client, ServerListener, SocketTransport } from '@pinion/vfio-user';
 import { settle, World } from './world.js';
 
@@ -61,6 +61,29 @@ describe('a listener', () => {
       new ServerListener({ sys: world.sys, server: world.server, on: { path: '/run/taken.sock' } });
     assert.throws(listen, { errno: 'EADDRINUSE' });
     other.close();
+    await world.end();
+  });
+
+  test('nothing is left when the socket cannot be watched', async () => {
+    const world = await World.start();
+    const sys = new FaultySys(world.sys);
+    sys.fail('watch', 1, 'EMFILE');
+    const listen = (): unknown => new ServerListener({ sys, server: world.server, on: { path: '/run/device.sock' } });
+    assert.throws(listen, { errno: 'EMFILE' });
+    assert.deepEqual(world.sys.ledger.labels(), []);
+    await world.end();
+  });
+
+  test('is done when the next client could not be heard of', async () => {
+    const world = await World.start();
+    const sys = new FaultySys(world.sys);
+    const listener = new ServerListener({ sys, server: world.server, on: { path: '/run/device.sock' } });
+    const first = await connect(world, '/run/device.sock');
+    sys.fail('watch', 1, 'EMFILE');
+    first.close();
+    await listener.done;
+    assert.throws(() => UnixSocket.connect(world.sys, '/run/device.sock'), { errno: 'ENOENT' });
+    await first.done;
     await world.end();
   });
 

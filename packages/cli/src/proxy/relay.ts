@@ -31,7 +31,12 @@ export class Relay {
   constructor(options: RelayOptions) {
     this.#options = options;
     this.#listener = UnixListener.listen(options.sys, options.listen);
-    this.#watch = options.sys.watch(this.#listener.fd.number, { readable: true }, () => this.#accept());
+    try {
+      this.#watch = options.sys.watch(this.#listener.fd.number, { readable: true }, () => this.#accept());
+    } catch (cause) {
+      this.#listener.close();
+      throw cause;
+    }
   }
 
   /** Takes no more clients and ends those that are there. */
