@@ -1,7 +1,7 @@
 /** The blitter. Pins cost nothing here; with PINION_BENCH_JSON the rows also go to that file. */
 import { appendFileSync } from 'node:fs';
 import { type Clock, type PinApi, PinionError, silentLog } from '@pinion/core';
-import { BCS, createGvtDriver, GTT_OFFSET, REGION, xyColorBlt, xySrcCopyBlt } from '@pinion/gvt';
+import { BCS, BCS_SWCTRL, createGvtDriver, GTT_OFFSET, REGION, SWCTRL, xyColorBlt, xySrcCopyBlt } from '@pinion/gvt';
 
 const ROUNDS = Math.max(1, Number(process.env['PINION_BENCH_ROUNDS'] ?? 3) || 3);
 
@@ -47,10 +47,12 @@ function freePins(memory: Uint8Array): PinApi {
 
 const SCREEN = { width: 1920, height: 1080, pitch: 7680 };
 const SCREEN_BYTES = SCREEN.pitch * SCREEN.height;
+/** Rows of whole Y tiles. */
+const TILED_ROWS = 1088;
 
 /** A vGPU with two screens mapped at the start of its high slice. */
 function startVgpu() {
-  const screenPages = Math.ceil(SCREEN_BYTES / 4096);
+  const screenPages = (SCREEN.pitch * TILED_ROWS) / 4096;
   const memory = new Uint8Array((2 * screenPages + 1) * 4096);
   const queue: (() => void)[] = [];
   const clock: Clock = {
@@ -87,31 +89,66 @@ function startVgpu() {
   return { run, first: base, second: base + screenPages * 4096 };
 }
 
+type Tiles = 'linear' | 'X' | 'Y';
+
+/** Chooses what "tiled" means for the blits behind it. */
+const chooseTiles = (target: Tiles, source: Tiles): number[] => [
+  0x11000001,
+  BCS_SWCTRL,
+  0x30000 | (target === 'Y' ? SWCTRL.TARGET_Y : 0) | (source === 'Y' ? SWCTRL.SOURCE_Y : 0),
+];
+
+interface Job {
+  readonly operation: string;
+  readonly target: Tiles;
+  readonly source?: Tiles;
+  readonly rop?: number;
+  /** Bytes by which the source lies behind the target; default it is another screen. */
+  readonly behind?: number;
+  /** Pixels by which the rectangle misses the tiles' edges. */
+  readonly inset?: number;
+}
+
+const FILLS: readonly Job[] = [
+  { operation: 'fill, linear', target: 'linear' },
+  { operation: 'fill, X tiles', target: 'X' },
+  { operation: 'fill, Y tiles', target: 'Y' },
+  { operation: 'fill, Y tiles, ragged', target: 'Y', inset: 3 },
+  { operation: 'fill, xor', target: 'linear', rop: 0x5a },
+];
+const COPIES: readonly Job[] = [
+  { operation: 'copy, linear', target: 'linear', source: 'linear' },
+  { operation: 'copy, linear, overlapping', target: 'linear', source: 'linear', behind: SCREEN.pitch },
+  { operation: 'copy, linear, xor', target: 'linear', source: 'linear', rop: 0x66 },
+  { operation: 'copy, X to X tiles', target: 'X', source: 'X' },
+  { operation: 'copy, Y to Y tiles', target: 'Y', source: 'Y' },
+  { operation: 'copy, linear to X tiles', target: 'X', source: 'linear' },
+  { operation: 'copy, linear to Y tiles', target: 'Y', source: 'linear' },
+  { operation: 'copy, Y tiles to linear', target: 'linear', source: 'Y' },
+];
+
 /** Blits of a whole screen, next to a fill or a copy of as many bytes in one piece. */
 function benchBlits(): Row[] {
   const { run, first, second } = startVgpu();
-  const rect = { x1: 0, y1: 0, x2: SCREEN.width, y2: SCREEN.height };
-  const screen = (address: number) => ({ address, pitch: SCREEN.pitch });
-  const [target, flat, other] = [screen(first), new Uint8Array(SCREEN_BYTES), new Uint8Array(SCREEN_BYTES).fill(1)];
+  const [flat, other] = [new Uint8Array(SCREEN_BYTES), new Uint8Array(SCREEN_BYTES).fill(1)];
   const fillFlat = () => flat.fill(7);
   const copyFlat = () => flat.set(other);
-  const jobs = [
-    { operation: 'fill', job: xyColorBlt({ target, rect, color: 0xff336699 }), plain: fillFlat },
-    { operation: 'copy', job: xySrcCopyBlt({ target, rect, source: screen(second) }), plain: copyFlat },
-    {
-      operation: 'copy, overlapping',
-      job: xySrcCopyBlt({ target, rect, source: screen(first + SCREEN.pitch) }),
-      plain: copyFlat,
-    },
-    { operation: 'copy, xor', job: xySrcCopyBlt({ target, rect, source: screen(second), rop: 0x66 }), plain: copyFlat },
-  ];
+  const screen = (address: number, tiles: Tiles) => ({ address, pitch: SCREEN.pitch, tiled: tiles !== 'linear' });
+  const commands = ({ target, source, rop, behind, inset = 0 }: Job): readonly number[] => {
+    const rect = { x1: inset, y1: inset, x2: SCREEN.width - inset, y2: SCREEN.height - inset };
+    const common = { target: screen(first, target), rect, ...(rop === undefined ? {} : { rop }) };
+    if (source === undefined) return xyColorBlt({ ...common, color: 0xff336699 });
+    return xySrcCopyBlt({ ...common, source: screen(behind === undefined ? second : first + behind, source) });
+  };
   const rate = (time: number) => SCREEN_BYTES / 1e3 / time;
-  return jobs.map(({ operation, job, plain }) => {
-    run(job);
+  return [...FILLS, ...COPIES].map((job) => {
+    const plain = job.source === undefined ? fillFlat : copyFlat;
+    const dwords = [...chooseTiles(job.target, job.source ?? 'linear'), ...commands(job)];
+    run(dwords);
     plain();
-    const value = rate(median(ROUNDS * 3, () => run(job)));
+    const value = rate(median(ROUNDS * 3, () => run(dwords)));
     const yardstick = rate(median(ROUNDS * 3, plain));
-    return { case: '1920x1080x32', operation, value, unit: 'MB/s', yardstick };
+    return { case: '1920x1080x32', operation: job.operation, value, unit: 'MB/s', yardstick };
   });
 }
 

@@ -3,7 +3,7 @@ import { gvtErrors } from './errors.js';
 import type { PagedAccess } from './paged-access.js';
 import { type Pattern, PatternRows, patternBytes, Row } from './pattern.js';
 import { MAX_SURFACE } from './regs.js';
-import { type RasterOperation, rasterOperation, usesDestination } from './rop.js';
+import { keepOld, mergeLoop, usesDestination } from './rop.js';
 import { copySpan, fillSpan, inStep } from './spans.js';
 import { inside, Surface, type SurfaceLayout, TILES, tileOrigin } from './surface.js';
 
@@ -28,6 +28,8 @@ const ALL = 0xffffffff;
 const PATTERN_COPY = 0xf0;
 const SOURCE_COPY = 0xcc;
 const TILE = 4096;
+
+type Tile = (typeof TILES)['x' | 'y'];
 
 type PagedSurface = Surface<PagedAccess>;
 
@@ -63,6 +65,9 @@ export function* carryOut(blit: Blit, memory: PagedAccess): Generator<number, nu
 const isPlainFill = ({ rop, mask, pattern }: Blit): boolean =>
   rop === PATTERN_COPY && mask === ALL && pattern.kind === 'solid';
 
+/** The tile of a surface that is tiled. */
+const tileOf = ({ layout }: Surface): Tile => TILES[layout.tiling === 'y' ? 'y' : 'x'];
+
 /** The colour as the four bytes that repeat from the first byte of a row. */
 function colorWord({ pattern, pixel }: Blit): number {
   const color = pattern.kind === 'solid' ? pattern.color : 0;
@@ -72,9 +77,17 @@ function colorWord({ pattern, pixel }: Blit): number {
 
 /** One colour, whatever was there: rows that lie together as one run, tiles that are covered as one page. */
 function* fillPlain(blit: Blit, to: PagedSurface, rows: Rows): Generator<number, number> {
+  const linear = to.layout.tiling === 'linear';
+  let left = yield* fillSpans(blit, to, linear ? linearSpans(to, rows) : coveredTiles(to, rows));
+  if (linear) return left;
+  for (const edge of edges(rows, tileOf(to))) left += yield* fill(blit, to, edge);
+  return left;
+}
+
+function* fillSpans(blit: Blit, to: PagedSurface, spans: Iterable<FillSpan>): Generator<number, number> {
   const word = colorWord(blit);
   let touched = 0;
-  for (const span of spansOf(to, rows)) {
+  for (const span of spans) {
     fillSpan(to.memory, span, inStep(word, span.address - span.phase));
     touched += span.length;
     if (touched < STRIDE) continue;
@@ -91,10 +104,6 @@ interface FillSpan {
   readonly phase: number;
 }
 
-function spansOf(to: Surface, rows: Rows): Iterable<FillSpan> {
-  return to.layout.tiling === 'linear' ? linearSpans(to, rows) : tileSpans(to, rows, TILES[to.layout.tiling]);
-}
-
 /** Runs of at most about a stride. */
 function* linearSpans(to: Surface, { x, y, bytes, count }: Rows): Generator<FillSpan, void> {
   const together = to.layout.pitch === bytes;
@@ -104,38 +113,38 @@ function* linearSpans(to: Surface, { x, y, bytes, count }: Rows): Generator<Fill
   }
 }
 
-/** Tile by tile; a tile that is not covered, piece by piece. */
-function* tileSpans(to: Surface, rows: Rows, tile: (typeof TILES)['x' | 'y']): Generator<FillSpan, void> {
-  const [right, bottom] = [rows.x + rows.bytes, rows.y + rows.count];
-  for (let top = tileOrigin(rows.y, tile.rows); top < bottom; top += tile.rows) {
-    for (let left = tileOrigin(rows.x, tile.width); left < right; left += tile.width) {
-      const [x1, x2] = [Math.max(left, rows.x), Math.min(left + tile.width, right)];
-      const [y1, y2] = [Math.max(top, rows.y), Math.min(top + tile.rows, bottom)];
-      const covered = x2 - x1 === tile.width && y2 - y1 === tile.rows;
-      if (covered) yield { address: to.address(left, top), length: TILE, phase: (x1 - rows.x) & 3 };
-      else
-        yield* pieces(to, { x: x1, y: y1, bytes: x2 - x1, count: y2 - y1 }, { together: tile.together, first: rows.x });
-    }
-  }
+/** Pages of tiles that are covered. */
+function* coveredTiles(to: Surface, rows: Rows): Generator<FillSpan, void> {
+  const tile = tileOf(to);
+  const { left, right, top, bottom } = coveredPart(rows, tile);
+  for (let y = top; y < bottom; y += tile.rows)
+    for (let x = left; x < right; x += tile.width)
+      yield { address: to.address(x, y), length: TILE, phase: (x - rows.x) & 3 };
 }
 
-/** Pieces of a tile that lie together. */
-function* pieces(
-  to: Surface,
-  { x, y, bytes, count }: Rows,
-  { together, first }: { readonly together: number; readonly first: number },
-): Generator<FillSpan, void> {
-  for (let row = y; row < y + count; row++) {
-    for (let at = x; at < x + bytes; ) {
-      const length = Math.min(together - inside(at, together), x + bytes - at);
-      yield { address: to.address(at, row), length, phase: (at - first) & 3 };
-      at += length;
-    }
-  }
+/** The rectangle of whole tiles inside a rectangle. */
+const coveredPart = ({ x, y, bytes, count }: Rows, tile: Tile) => ({
+  left: tileOrigin(x + tile.width - 1, tile.width),
+  right: tileOrigin(x + bytes, tile.width),
+  top: tileOrigin(y + tile.rows - 1, tile.rows),
+  bottom: tileOrigin(y + count, tile.rows),
+});
+
+/** What is left of a rectangle around its whole tiles: above, below, left and right. */
+function edges(rows: Rows, tile: Tile): readonly Rows[] {
+  const { left, right, top, bottom } = coveredPart(rows, tile);
+  if (left >= right || top >= bottom) return [rows];
+  const [end, last] = [rows.x + rows.bytes, rows.y + rows.count];
+  return [
+    { ...rows, count: top - rows.y },
+    { ...rows, y: bottom, count: last - bottom },
+    { x: rows.x, y: top, bytes: left - rows.x, count: bottom - top },
+    { x: right, y: top, bytes: end - right, count: bottom - top },
+  ].filter(({ bytes, count }) => bytes > 0 && count > 0);
 }
 
 function* fill(blit: Blit, to: PagedSurface, rows: Rows): Generator<number, number> {
-  const place = { x: blit.rect.x1, pixel: blit.pixel, length: rows.bytes };
+  const place = { x: Math.floor(rows.x / blit.pixel), pixel: blit.pixel, length: rows.bytes };
   const patterns = new PatternRows(blit.pattern, place, to.memory);
   const combine = combiner(blit, rows.bytes);
   let touched = 0;
@@ -163,11 +172,44 @@ function* copy(blit: Blit, plan: CopyPlan): Generator<number, number> {
   const order = copyOrder(plan);
   const plain = blit.rop === SOURCE_COPY && blit.mask === ALL && order !== 'snapshot';
   if (plain && areBothLinear(plan)) return yield* copyLinear(plan, order === 'upwards');
+  if (plain && order === 'downwards' && areTilesAligned(plan)) return yield* copyTiles(blit, plan);
   return yield* copyRows(blit, plan, order);
 }
 
 const areBothLinear = ({ to, from }: CopyPlan): boolean =>
   to.layout.tiling === 'linear' && from.layout.tiling === 'linear';
+
+/** Whether whole tiles of the source become whole tiles of the target, from other memory. */
+function areTilesAligned({ to, target, from, source }: CopyPlan): boolean {
+  const { tiling } = to.layout;
+  if (tiling === 'linear' || tiling !== from.layout.tiling || to.layout.base === from.layout.base) return false;
+  const tile = TILES[tiling];
+  return inside(target.x - source.x, tile.width) === 0 && inside(target.y - source.y, tile.rows) === 0;
+}
+
+/** Whole tiles as pages, their edges row by row. */
+function* copyTiles(blit: Blit, plan: CopyPlan): Generator<number, number> {
+  const { to, target, from, source } = plan;
+  const [right, down] = [source.x - target.x, source.y - target.y];
+  const tile = tileOf(to);
+  const part = coveredPart(target, tile);
+  let touched = 0;
+  for (let y = part.top; y < part.bottom; y += tile.rows) {
+    for (let x = part.left; x < part.right; x += tile.width) {
+      const span = { from: from.address(x + right, y + down), to: to.address(x, y), length: TILE };
+      copySpan(to.memory, span, false);
+      touched += 2 * TILE;
+      if (touched < STRIDE) continue;
+      yield touched;
+      touched = 0;
+    }
+  }
+  for (const edge of edges(target, tile)) {
+    const edgeSource = { ...edge, x: edge.x + right, y: edge.y + down };
+    touched += yield* copyRows(blit, { ...plan, target: edge, source: edgeSource }, 'downwards');
+  }
+  return touched;
+}
 
 /** Pages to pages, without a copy in between. */
 function* copyLinear({ to, target, from, source }: CopyPlan, upwards: boolean): Generator<number, number> {
@@ -227,39 +269,17 @@ function combiner(blit: Blit, length: number): Combiner | undefined {
   const transparent = blit.pattern.kind === 'tiled' && blit.pattern.opaque !== undefined;
   const plain = blit.source === undefined ? PATTERN_COPY : SOURCE_COPY;
   if (blit.rop === plain && blit.mask === ALL && !transparent) return undefined;
-  const operation = rasterOperation(blit.rop);
+  const merge = mergeLoop(blit.rop);
   const needsOld = usesDestination(blit.rop) || blit.mask !== ALL || transparent;
   const old = new Row(length);
   const out = new Row(length);
   return (to, { x, y, source, pattern, mask }) => {
     if (needsOld) to.readRow(x, y, old.bytes);
-    const operands = { operation, mask: blit.mask, pattern: pattern.words, source: source.words, old: old.words };
-    merge(operands, out.words);
+    merge({ pattern: pattern.words, source: source.words, old: old.words }, out.words);
+    if (blit.mask !== ALL) keepOld(blit.mask, old.words, out.words);
     if (mask !== undefined) keepOld(mask.words, old.words, out.words);
     return out;
   };
-}
-
-interface Operands {
-  readonly operation: RasterOperation;
-  readonly mask: number;
-  readonly pattern: Uint32Array;
-  readonly source: Uint32Array;
-  readonly old: Uint32Array;
-}
-
-function merge({ operation, mask, pattern, source, old }: Operands, out: Uint32Array): void {
-  for (let at = 0; at < out.length; at++) {
-    const before = old[at] ?? 0;
-    out[at] = (operation(pattern[at] ?? 0, source[at] ?? 0, before) & mask) | (before & ~mask);
-  }
-}
-
-function keepOld(mask: Uint32Array, old: Uint32Array, out: Uint32Array): void {
-  for (let at = 0; at < out.length; at++) {
-    const drawn = mask[at] ?? 0;
-    out[at] = ((out[at] ?? 0) & drawn) | ((old[at] ?? 0) & ~drawn);
-  }
 }
 
 /**

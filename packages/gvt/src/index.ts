@@ -94,6 +94,6 @@ export { GVT_QUIRKS, type GvtQuirk, NO_QUIRKS, type Quirks } from './quirks.js';
 export { type GvtRegion, type GvtRegionInfo, REGION_FLAG, REGION_TYPE } from './regions.js';
 export { GEN9_RULES, type RegisterRule, RegisterRules } from './register-rules.js';
 export * from './regs.js';
-export { type RasterOperation, rasterOperation } from './rop.js';
+export { type MergeLoop, type MergeRows, mergeLoop } from './rop.js';
 export { xTileOffset, yTileOffset } from './surface.js';
 export { describeType, GpuResources, type Slice, VGPU_TYPES, type VgpuResources, type VgpuType } from './types.js';

@@ -2,6 +2,7 @@ import { PAGE_SIZE } from '@pinion/core';
 import type { GraphicsAccess } from './graphics-access.js';
 
 const OFFSET = PAGE_SIZE - 1;
+const LAST_DWORD = PAGE_SIZE - 4;
 /** Below this a loop beats the call of a typed array's copy. */
 const FEW = 32;
 
@@ -42,8 +43,16 @@ export abstract class PagedAccess implements GraphicsAccess {
   }
 
   readDword(address: number): number {
-    this.read(address, this.#word);
-    return this.#wordView.getUint32(0, true);
+    const offset = address & OFFSET;
+    if (offset > LAST_DWORD) {
+      this.read(address, this.#word);
+      return this.#wordView.getUint32(0, true);
+    }
+    const page = this.page(address, false);
+    if (page === undefined) return 0;
+    const low = (page[offset] ?? 0) | ((page[offset + 1] ?? 0) << 8);
+    const high = (page[offset + 2] ?? 0) | ((page[offset + 3] ?? 0) << 8);
+    return (low | (high << 16)) >>> 0;
   }
 
   writeDword(address: number, value: number): void {

@@ -175,7 +175,7 @@ function checkAll(jobs: fc.Arbitrary<Job>): void {
 
 const linear = fc.record({
   at: fc.integer({ min: 0, max: 60_000 }),
-  pitch: fc.integer({ min: 300, max: 2048 }),
+  pitch: fc.integer({ min: 320, max: 2048 }),
   tiled: fc.constant(false),
 });
 const tiled = fc.record({

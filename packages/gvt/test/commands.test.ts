@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {
+  mergeLoop,
   miBatchBufferEnd,
   miBatchBufferStart,
   miFlushStore,
   miNoop,
   miStoreDword,
   miUserInterrupt,
-  rasterOperation,
   xTileOffset,
   xyColorBlt,
   xySetupClip,
@@ -19,6 +19,15 @@ import fc from 'fast-check';
 const hex = (dwords: readonly number[]): string =>
   dwords.map((dword) => dword.toString(16).padStart(8, '0').toUpperCase()).join(' ');
 const screen = { x1: 0, y1: 0, x2: 1920, y2: 1080 };
+
+/** An operation on one word. */
+const mergedWord =
+  (code: number) =>
+  (p: number, s: number, d: number): number => {
+    const out = new Uint32Array(1);
+    mergeLoop(code)({ pattern: Uint32Array.of(p), source: Uint32Array.of(s), old: Uint32Array.of(d) }, out);
+    return out[0] ?? 0;
+  };
 
 describe('commands are these dwords', () => {
   const vectors: readonly (readonly [what: string, dwords: readonly number[], expected: string])[] = [
@@ -77,7 +86,7 @@ describe('raster operations', () => {
   ];
   for (const [code, result] of codes) {
     test(`0x${code.toString(16)}`, () => {
-      const operation = rasterOperation(code);
+      const operation = mergedWord(code);
       fc.assert(
         fc.property(fc.integer(), fc.integer(), fc.integer(), (p, s, d) =>
           assert.equal(operation(p, s, d) | 0, result(p, s, d) | 0),
@@ -87,7 +96,7 @@ describe('raster operations', () => {
   }
 
   test('every code is its own truth table', () => {
-    for (let code = 0; code < 256; code++) assert.equal(rasterOperation(code)(0xf0, 0xcc, 0xaa) & 0xff, code);
+    for (let code = 0; code < 256; code++) assert.equal(mergedWord(code)(0xf0, 0xcc, 0xaa) & 0xff, code);
   });
 });
 

@@ -18,6 +18,8 @@ export const CONTEXT = {
   PDP3_HIGH: 37,
 } as const;
 const PDPS = 4;
+/** Bytes of the register state up to PDP 0's lower half. */
+const STATE_BYTES = 52 * 4;
 const ADDRESS_LOW = 0xfffff000;
 
 /** What a submission needs of a context image, read once. */
@@ -42,9 +44,9 @@ export class ContextImage {
     this.#address = address;
   }
 
-  /** A consistent copy of the register state: the page is read once. */
+  /** A consistent copy of the register state: it is read once. */
   state(): ContextState {
-    const page = new DataView(new ArrayBuffer(PAGE));
+    const page = new DataView(new ArrayBuffer(STATE_BYTES));
     this.#memory.read(this.#address + PAGE, new Uint8Array(page.buffer));
     const dword = (index: number): number => page.getUint32(index * 4, true);
     return {

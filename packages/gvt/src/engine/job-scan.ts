@@ -1,7 +1,7 @@
 import { BIT } from '../commands.js';
 import { gvtErrors } from '../errors.js';
 import type { GraphicsAccess } from '../graphics-access.js';
-import { type AuditedCommand, auditCommand } from './command-audit.js';
+import { type AuditedCommand, type AuditScope, auditCommand } from './command-audit.js';
 import { type CommandInfo, findCommand, lengthOf } from './command-table.js';
 import { type Engine, RING } from './engines.js';
 import type { ShadowRing } from './ring-source.js';
@@ -39,18 +39,16 @@ export interface ScanParts {
  */
 export class JobScan {
   readonly #parts: ScanParts;
+  readonly #scope: AuditScope;
   readonly #batches = new Map<number, ShadowBatch>();
   readonly #roots = new Uint32Array(PDP_DWORDS);
   #found: FoundBatch[] = [];
   #left = MAX_JOB_DWORDS;
 
   constructor(parts: ScanParts) {
+    const { engine, memory } = parts;
     this.#parts = parts;
-  }
-
-  /** Bytes of copied batches. */
-  get bytes(): number {
-    return [...this.#batches.values()].reduce((sum, { words }) => sum + words.byteLength, 0);
+    this.#scope = { engine, hasPpgtt: true, ownsGlobal: (first, last) => memory.owns(first, last) };
   }
 
   /** The copy of a batch that was found at this address and level. */
@@ -104,8 +102,7 @@ export class JobScan {
 
   /** @returns whether the command ends the batch it stands in. */
   #judge(command: AuditedCommand, depth: number): boolean {
-    const { engine, memory } = this.#parts;
-    auditCommand(command, { engine, hasPpgtt: true, ownsGlobal: memory.owns.bind(memory) });
+    auditCommand(command, this.#scope);
     if (command.info.kind === 'load-register-imm') this.#noteRoots(command);
     if (command.info.kind === 'batch-end') return true;
     if (command.info.kind !== 'batch-start') return false;
@@ -132,9 +129,19 @@ export class JobScan {
     let at = 0;
     for (let ended = false; !ended; ) {
       const here = address + at * 4;
-      const info = this.#find(copy.dword(at), here);
-      const length = lengthOf(info, copy.dword(at));
+      const header = copy.dword(at);
+      if (header === 0) {
+        this.#spend(1);
+        at += 1;
+        continue;
+      }
+      const info = this.#find(header, here);
+      const length = lengthOf(info, header);
       this.#spend(length);
+      if (info.kind === 'plain') {
+        at += length;
+        continue;
+      }
       ended = this.#judge({ info, words: copy.slice(at, length), length, address: here }, level);
       at += length;
     }

@@ -158,11 +158,6 @@ const conditionalEnd: Handler = (run) => {
   return memory.readDword(address(run, 2, 7)) > word(run, 1) ? undefined : 'end';
 };
 
-const userInterrupt: Handler = (run) => {
-  run.signal(run.engine.events.user);
-  return undefined;
-};
-
 const displayFlip: Handler = (run) => {
   expectLength(run, 3);
   const decoded = run.restricted ? undefined : decodeFlip(run.words);
@@ -174,7 +169,6 @@ const displayFlip: Handler = (run) => {
 
 /** By MI opcode. What is not here has no effect. */
 export const MI_HANDLERS: ReadonlyMap<number, Handler> = new Map([
-  [MI.USER_INTERRUPT, userInterrupt],
   [MI.DISPLAY_FLIP, displayFlip],
   [MI.SEMAPHORE_WAIT, semaphoreWait],
   [MI.STORE_DWORD_IMM, store],

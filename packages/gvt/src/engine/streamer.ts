@@ -112,7 +112,7 @@ export class CommandStreamer implements CommandRun {
     this.#work = 0;
     this.#milestones = 0;
     for (const ring of job.rings) while (!ring.idle) yield* this.#runCommand(ring, job);
-    if (this.#work > 0) yield this.#work;
+    if (this.#work > 0) yield this.#takeWork();
   }
 
   /** One command of a ring, with all its batches. */
@@ -120,14 +120,15 @@ export class CommandStreamer implements CommandRun {
     this.#dwords = 0;
     const info = this.#readRing(ring, job);
     const { length } = this;
-    yield* this.#execute(info);
+    if (this.#perform(info) === 'more') yield* this.#proceed(info);
     while (this.#batches.length > 0) {
-      yield* this.#breathe();
-      yield* this.#execute(this.#readBatch());
+      if (this.#due) yield this.#takeWork();
+      const next = this.#readBatch();
+      if (this.#perform(next) === 'more') yield* this.#proceed(next);
     }
     ring.advance(length);
     this.#milestones += 1;
-    yield* this.#breathe();
+    if (this.#due) yield this.#takeWork();
   }
 
   memory(global: boolean): PagedAccess | undefined {
@@ -150,23 +151,42 @@ export class CommandStreamer implements CommandRun {
     return gvtErrors.BAD_COMMAND({ header: this.header, address: this.#at, what });
   }
 
-  *#breathe(): Generator<Step, void> {
-    if (this.#events.length === 0 && this.#work < STRIDE) return;
-    const work = this.#work;
-    this.#work = 0;
-    yield work;
+  /** Others are to run now. */
+  get #due(): boolean {
+    return this.#work >= STRIDE || this.#events.length > 0;
   }
 
-  *#execute(info: CommandInfo): Generator<Step, void> {
+  #takeWork(): number {
+    const work = this.#work;
+    this.#work = 0;
+    return work;
+  }
+
+  /** Carries a command out; `more`: it takes steps, see `#proceed`. */
+  #perform(info: CommandInfo): 'more' | undefined {
     this.#work += COMMAND_COST;
-    if (info.kind === 'batch-start') return this.#startBatch();
-    if (info.kind === 'batch-end') return this.#endBatch();
-    const blit = this.engine.clients[this.header >>> 29] === 'blitter';
-    if (blit) {
-      this.#work += yield* this.#blits.execute(blitterOpcode(this.header), this);
-      return;
-    }
-    while (this.#handle(info) === 'wait') yield 'wait';
+    if (info.kind === 'plain' || info.kind === 'user-interrupt') return this.#signalUser(info);
+    if (info.kind === 'batch-start') this.#startBatch();
+    else if (info.kind === 'batch-end') this.#endBatch();
+    else if (this.#isBlit || this.#handle(info) === 'wait') return 'more';
+    return undefined;
+  }
+
+  #signalUser({ kind }: CommandInfo): undefined {
+    if (kind === 'user-interrupt') this.signal(this.engine.events.user);
+  }
+
+  get #isBlit(): boolean {
+    return this.engine.clients[this.header >>> 29] === 'blitter';
+  }
+
+  /** What takes time: blits, and waiting. */
+  *#proceed(info: CommandInfo): Generator<Step, void> {
+    if (this.#isBlit) this.#work += yield* this.#blits.execute(blitterOpcode(this.header), this);
+    else
+      do {
+        yield 'wait';
+      } while (this.#handle(info) === 'wait');
   }
 
   #handle({ kind }: CommandInfo): HandlerResult {
