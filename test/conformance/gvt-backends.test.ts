@@ -1,20 +1,8 @@
-import { asGfn, asIovaFrame, asPfn, PROT_RW } from '@pinion/core';
-import { adaptHypervisor, type BackendFactory, kvmBackend, staticBackend, xenBackend } from '@pinion/gvt';
+import { asGfn } from '@pinion/core';
+import { type BackendFactory, kvmBackend, staticBackend, xenBackend } from '@pinion/gvt';
 import { describeVendorDriver } from '@pinion/testkit';
 import { gvtHarnessOn } from './gvt-harness.js';
-
-/** Somebody else's hypervisor: it can hold a page and let it go, nothing more. */
-const adapted = adaptHypervisor(({ pins }) => {
-  const frame = new Float64Array(1);
-  return {
-    kind: 'one-by-one',
-    pin(gfn) {
-      pins.pinInto(asIovaFrame(gfn), 1, PROT_RW, frame);
-      return asPfn(frame[0] ?? 0);
-    },
-    unpin: (gfn) => pins.unpin(asIovaFrame(gfn), 1),
-  };
-});
+import { oneByOne } from './one-by-one.js';
 
 /** All the memory that a case maps, with holes between its pieces. */
 const partition = staticBackend({ memory: [{ first: asGfn(0), last: asGfn(0x1fff) }] });
@@ -23,7 +11,7 @@ const backends: readonly (readonly [name: string, hypervisor: BackendFactory, pi
   ['kvm', kvmBackend, false],
   ['xen', xenBackend, true],
   ['a static hypervisor', partition, true],
-  ['an adapted hypervisor', adapted, false],
+  ['an adapted hypervisor', oneByOne, false],
 ];
 
 for (const [name, hypervisor, pinned] of backends) {

@@ -1,15 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { asGfn, asIovaFrame, asPfn, EXTENSION, type FrameRange, type Pfn, PROT_RW, silentLog } from '@pinion/core';
-import {
-  adaptHypervisor,
-  type BackendFactory,
-  KvmBackend,
-  kvmBackend,
-  NO_QUIRKS,
-  staticBackend,
-  xenBackend,
-} from '@pinion/gvt';
+import { asGfn, EXTENSION, type FrameRange, type Pfn, silentLog } from '@pinion/core';
+import { type BackendFactory, KvmBackend, kvmBackend, NO_QUIRKS, staticBackend, xenBackend } from '@pinion/gvt';
 import {
   describeHypervisorBackend,
   failedCases,
@@ -18,18 +10,7 @@ import {
   runHypervisorBackend,
 } from '@pinion/testkit';
 import { type1 } from '@pinion/type1';
-
-const adapted = adaptHypervisor(({ pins }) => {
-  const frame = new Float64Array(1);
-  return {
-    kind: 'one-by-one',
-    pin(gfn) {
-      pins.pinInto(asIovaFrame(gfn), 1, PROT_RW, frame);
-      return asPfn(frame[0] ?? 0);
-    },
-    unpin: (gfn) => pins.unpin(asIovaFrame(gfn), 1),
-  };
-});
+import { oneByOne } from './one-by-one.js';
 
 const harness = (
   name: string,
@@ -45,7 +26,7 @@ const harness = (
 
 const memory = [{ first: asGfn(0), last: asGfn(0xfff) }];
 describeHypervisorBackend(harness('kvm', kvmBackend, ['counts', 'large-pages', 'dma-pin']));
-describeHypervisorBackend(harness('adapted', adapted, ['counts', 'large-pages', 'dma-pin']));
+describeHypervisorBackend(harness('adapted', oneByOne, ['counts', 'large-pages', 'dma-pin']));
 describeHypervisorBackend(harness('xen', xenBackend, ['large-pages']));
 describeHypervisorBackend(harness('static', staticBackend({ memory }), ['large-pages']));
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { asGfn, asIovaFrame, asPfn, type DmaApi, frameRange, type Gfn, PinionError, PROT_RW } from '@pinion/core';
+import { asGfn, asIovaFrame, asPfn, type DmaApi, frameRange, type Gfn, PinionError } from '@pinion/core';
 import {
   adaptHypervisor,
   type BackendFactory,
@@ -18,31 +18,16 @@ import {
   xenBackend,
 } from '@pinion/gvt';
 import { FakeClock } from '@pinion/testkit';
+import { backendsOver } from './explored-scenarios.js';
 import { type FakeMemoryOptions, FakePins, KeptLog } from './fake-guest.js';
 
 const PAGES = 2048;
 const all = frameRange(asIovaFrame(0), PAGES);
 
-/** Holds single pages through the pin API: the least a hypervisor can do. */
-const oneByOne = adaptHypervisor(({ pins }) => {
-  const frame = new Float64Array(1);
-  return {
-    kind: 'one-by-one',
-    pin(gfn) {
-      pins.pinInto(asIovaFrame(gfn), 1, PROT_RW, frame);
-      return asPfn(frame[0] ?? 0);
-    },
-    unpin: (gfn) => pins.unpin(asIovaFrame(gfn), 1),
-  };
-});
-const ram = staticBackend({ memory: [{ first: asGfn(0), last: asGfn(PAGES - 1) }] });
-
-const kinds: readonly (readonly [name: string, factory: BackendFactory])[] = [
-  ['kvm', kvmBackend],
-  ['adapted', oneByOne],
-  ['xen', xenBackend],
-  ['static', ram],
-];
+const ram = [{ first: asGfn(0), last: asGfn(PAGES - 1) }];
+const kinds = backendsOver(ram);
+const counting = kinds.filter(([name]) => name === 'kvm' || name === 'adapted');
+const holding = kinds.filter(([name]) => name === 'xen' || name === 'static');
 
 interface Made {
   readonly backend: HypervisorBackend;
@@ -224,7 +209,7 @@ for (const [name, factory] of kinds) {
   });
 }
 
-for (const [name, factory] of kinds.slice(0, 2)) {
+for (const [name, factory] of counting) {
   describe(`a backend that counts: ${name}`, () => {
     test('map, map, pin, three unmaps: the third gives back, a fourth is nothing', () => {
       const { backend, pins } = open(factory);
@@ -258,7 +243,7 @@ for (const [name, factory] of kinds.slice(0, 2)) {
   });
 }
 
-for (const [name, factory] of kinds.slice(2)) {
+for (const [name, factory] of holding) {
   describe(`a backend that holds for good: ${name}`, () => {
     test('says so; unmap and reset give nothing back, close everything, and nothing is left over', () => {
       const { backend, pins } = open(factory);
@@ -312,7 +297,9 @@ describe('xen', () => {
 
 describe('static', () => {
   test('everything that is mapped is held from open to close', () => {
-    const { backend, pins } = make(ram, { place: (gfn) => (gfn >= 1024 && gfn < 1536 ? -1 : gfn) });
+    const { backend, pins } = make(staticBackend({ memory: ram }), {
+      place: (gfn) => (gfn >= 1024 && gfn < 1536 ? -1 : gfn),
+    });
     assert.equal(pins.pages, 0);
     backend.attach();
     assert.deepEqual([pins.pages, backend.usage], [1536, { mappings: 1536, pages: 1536 }]);
@@ -323,7 +310,7 @@ describe('static', () => {
   });
 
   test('too little to lock: it does not open, and nothing is held', () => {
-    const { backend, pins } = make(ram, { limit: 600 });
+    const { backend, pins } = make(staticBackend({ memory: ram }), { limit: 600 });
     assert.throws(() => backend.attach(), { errno: 'ENOMEM' });
     assert.equal(pins.pages, 0);
     assert.throws(() => backend.dmaMapGuestPage(asGfn(1), SIZE_4K), { name: 'GVT_NOT_OPEN' });
