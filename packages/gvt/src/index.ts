@@ -15,6 +15,7 @@ export {
   xySrcCopyBlt,
 } from './commands.js';
 export { GvtDevice, type GvtStats } from './device.js';
+export type { Damage } from './display/damage.js';
 export {
   CURSOR,
   DP_AUX,
@@ -39,7 +40,7 @@ export { fourcc } from './display/pixel-formats.js';
 export type { PlaneInfo, PlaneType } from './display/plane.js';
 export { DRM_PLANE, PLANE_QUERY, type PlaneAnswer, type PlaneQuery } from './display/plane-exports.js';
 export type { Frame } from './display/screen.js';
-export type { Damage, ScreenUpdate } from './display/screen-tracker.js';
+export type { ScreenUpdate } from './display/screen-tracker.js';
 export { FRAME_PERIOD, type Vblank } from './display/vblank.js';
 export { DmaCache, type PageSource, SIZE_2M, SIZE_4K } from './dma-cache.js';
 export { createGvtDriver, type GvtDriver, type GvtOptions, gvt } from './driver.js';

@@ -1,5 +1,6 @@
 import type { Clock } from '@pinion/core';
-import { asNew, type ScreenTracker, type ScreenUpdate, unite } from './screen-tracker.js';
+import { unite } from './damage.js';
+import { asNew, type ScreenTracker, type ScreenUpdate } from './screen-tracker.js';
 import type { Vblank } from './vblank.js';
 
 /** A picture of a live screen. */

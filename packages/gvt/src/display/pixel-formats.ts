@@ -18,17 +18,42 @@ export const fourcc = (name: string): number =>
 const format = (name: string, bytes: number, convert: RowConverter): PixelFormat =>
   Object.freeze({ name, bytes, converter: () => convert });
 
-/** Four bytes with green in byte 1; `red` and `blue`: their bytes. */
+/** Whether words of four bytes have their lowest byte first, as pixels have. */
+const LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
+const GREEN = 0xff00;
+const OPAQUE = 0xff000000;
+
+/** The bytes from `at` as words; undefined where they do not lie on a boundary of four. */
+function words(bytes: Uint8Array, at: number, count: number): Uint32Array | undefined {
+  const offset = bytes.byteOffset + at;
+  return LITTLE_ENDIAN && offset % 4 === 0 ? new Uint32Array(bytes.buffer, offset, count) : undefined;
+}
+
+/** Four bytes with green in byte 1; `red` and `blue`: their bytes. Whole rows go word by word. */
 const bytesInOrder =
   (red: number, blue: number): RowConverter =>
   (from, into, at) => {
-    for (let byte = 0; byte < from.length; byte += 4) {
-      into[at + byte] = from[byte + red] ?? 0;
-      into[at + byte + 1] = from[byte + 1] ?? 0;
-      into[at + byte + 2] = from[byte + blue] ?? 0;
-      into[at + byte + 3] = 0xff;
+    const count = from.length / 4;
+    const [source, target] = [words(from, 0, count), words(into, at, count)];
+    if (source === undefined || target === undefined) {
+      byteByByte({ red, blue }, from, into, at);
+      return;
+    }
+    const [redShift, blueShift] = [red * 8, blue * 8];
+    for (let pixel = 0; pixel < count; pixel++) {
+      const word = source[pixel] ?? 0;
+      target[pixel] = OPAQUE | (word & GREEN) | ((word >>> redShift) & 0xff) | (((word >>> blueShift) & 0xff) << 16);
     }
   };
+
+function byteByByte(place: { red: number; blue: number }, from: Uint8Array, into: Uint8Array, at: number): void {
+  for (let byte = 0; byte < from.length; byte += 4) {
+    into[at + byte] = from[byte + place.red] ?? 0;
+    into[at + byte + 1] = from[byte + 1] ?? 0;
+    into[at + byte + 2] = from[byte + place.blue] ?? 0;
+    into[at + byte + 3] = 0xff;
+  }
+}
 
 /** Ten bits per colour, of which the upper eight show; `red` and `blue`: their lowest bits. */
 const tenBits =

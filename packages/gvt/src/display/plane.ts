@@ -39,6 +39,8 @@ export interface Plane {
   readonly format: PixelFormat;
   /** Undefined: a tiling that can be described and exported, but not turned into pixels here. */
   readonly tiling: Tiling | undefined;
+  /** Rows of a tile; 1: no tiles. */
+  readonly tileRows: number;
   /** The pixel of the surface that stands in the upper left corner. */
   readonly offset: { readonly x: number; readonly y: number };
 }
@@ -112,7 +114,7 @@ export class Planes {
     const surface = this.#surface(registers.get(DISPLAY.PLANE_SURF), size);
     const about = { width, height, stride, drmFormat: fourcc(format.name), drmModifier: mode.modifier };
     const info: PlaneInfo = { type: 'primary', ...surface, ...about, xPos: 0, yPos: 0, xHot: 0, yHot: 0 };
-    return { info: Object.freeze(info), format, tiling: mode.tiling, offset };
+    return { info: Object.freeze(info), format, tiling: mode.tiling, tileRows: mode.rows, offset };
   }
 
   #cursor(): Plane | undefined {
@@ -127,7 +129,7 @@ export class Planes {
     const place = { xPos: signed(position & 0xffff), yPos: signed(position >>> 16) };
     const surface = this.#surface(registers.get(CURSOR.BASE), stride * side);
     const info: PlaneInfo = { type: 'cursor', ...surface, ...about, ...place, ...this.#hotSpot(side) };
-    return { info: Object.freeze(info), format: CURSOR_FORMAT, tiling: 'linear', offset: { x: 0, y: 0 } };
+    return { info: Object.freeze(info), format: CURSOR_FORMAT, tiling: 'linear', tileRows: 1, offset: { x: 0, y: 0 } };
   }
 
   #surface(start: number, size: number): { start: number; startGfn: number; size: number } {

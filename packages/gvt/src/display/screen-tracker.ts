@@ -1,14 +1,8 @@
 import { PinionError } from '@pinion/core';
+import { type Damage, isEmpty, NO_DAMAGE, unite, within } from './damage.js';
+import { KeptPicture } from './kept-picture.js';
 import type { Plane, Planes } from './plane.js';
 import { blend, type Frame, type PlaneReader, type Screen } from './screen.js';
-
-/** A rectangle of the screen; `x2` and `y2` are outside. */
-export interface Damage {
-  readonly x1: number;
-  readonly y1: number;
-  readonly x2: number;
-  readonly y2: number;
-}
 
 /** The screen after it has changed. */
 export interface ScreenUpdate {
@@ -28,34 +22,14 @@ interface CursorPicture {
   readonly place: Damage;
 }
 
-/** The smallest rectangle around both; one of no size counts for nothing. */
-export function unite(a: Damage, b: Damage): Damage {
-  if (isEmpty(a)) return b;
-  if (isEmpty(b)) return a;
-  return {
-    x1: Math.min(a.x1, b.x1),
-    y1: Math.min(a.y1, b.y1),
-    x2: Math.max(a.x2, b.x2),
-    y2: Math.max(a.y2, b.y2),
-  };
-}
-
-export const NO_DAMAGE: Damage = Object.freeze({ x1: 0, y1: 0, x2: 0, y2: 0 });
-const isEmpty = ({ x1, y1, x2, y2 }: Damage): boolean => x1 >= x2 || y1 >= y2;
-const wholeOf = ({ width, height }: Frame): Damage => ({ x1: 0, y1: 0, x2: width, y2: height });
-
 /**
- * Finds out what has changed on the screen: the guest's CPU may draw as well as its engine, so memory is compared row by row with
- * what it held before, and only rows that differ are converted.
+ * Finds out what has changed on the screen: the guest's CPU may draw as well as its engine, so memory is compared page by page with
+ * what it held before, and only rows of pages that differ are drawn anew.
  */
 export class ScreenTracker {
   readonly #planes: Planes;
   readonly #screen: Screen;
-  /** What the picture was made from; a change of it makes everything new. */
-  #key = '';
-  #raw = new Uint8Array(0);
-  #row = new Uint8Array(0);
-  #pixels = new Uint8Array(0);
+  #picture: { readonly key: string; readonly kept: KeptPicture } | undefined;
   #cursor: CursorPicture = { key: '', pixels: new Uint8Array(0), place: NO_DAMAGE };
   #last: ScreenUpdate | undefined;
 
@@ -71,7 +45,7 @@ export class ScreenTracker {
 
   /** Forgets everything: the next look finds the whole screen new. */
   forget(): void {
-    this.#key = '';
+    this.#picture = undefined;
     this.#last = undefined;
   }
 
@@ -95,52 +69,31 @@ export class ScreenTracker {
   #dark(problem: PinionError | undefined): ScreenUpdate | undefined {
     const { last } = this;
     if (last !== undefined && last.frame.width === 0 && last.problem?.name === problem?.name) return undefined;
-    this.#key = '';
+    this.#picture = undefined;
     return { frame: OFF, damage: NO_DAMAGE, problem };
   }
 
   #compare(plane: Plane): ScreenUpdate | undefined {
     const reader = this.#screen.reader(plane);
     const { width, height } = plane.info;
-    const fresh = this.#prepare(plane, reader);
-    const drawn = this.#readRows(plane, reader, fresh);
+    const key = this.#keyOf(plane);
+    const isNew = this.#picture?.key !== key;
+    const kept = isNew ? new KeptPicture(plane, reader) : (this.#picture?.kept ?? new KeptPicture(plane, reader));
+    this.#picture = { key, kept };
+    const drawn = drawRows(kept, reader, isNew ? kept.compare(plane, reader).fill(1) : kept.compare(plane, reader));
     const cursor = this.#moveCursor();
-    const damage = fresh ? { x1: 0, y1: 0, x2: width, y2: height } : clip(unite(drawn, cursor), width, height);
+    const damage = isNew ? { x1: 0, y1: 0, x2: width, y2: height } : within(unite(drawn, cursor), width, height);
     if (isEmpty(damage)) return undefined;
-    const frame = { width, height, pixels: this.#pixels.slice() };
-    if (!isEmpty(this.#cursor.place)) {
-      const { x1, y1, x2, y2 } = this.#cursor.place;
-      blend(frame, { xPos: x1, yPos: y1, width: x2 - x1, height: y2 - y1 }, this.#cursor.pixels);
-    }
+    const frame = { width, height, pixels: kept.pixels.slice() };
+    this.#drawCursor(frame);
     return { frame, damage, problem: undefined };
   }
 
-  /** @returns whether this is another picture than before. */
-  #prepare({ info, format }: Plane, reader: PlaneReader): boolean {
+  /** What a kept picture depends on besides memory. */
+  #keyOf({ info, format, offset, tileRows }: Plane): string {
     const palette = format.name === 'C8' ? this.#screen.palette().join() : '';
-    const key = `${info.width} ${info.height} ${info.drmFormat} ${palette}`;
-    if (key === this.#key) return false;
-    this.#key = key;
-    this.#row = new Uint8Array(reader.rowBytes);
-    this.#raw = new Uint8Array(reader.rowBytes * info.height);
-    this.#pixels = new Uint8Array(info.width * info.height * 4);
-    return true;
-  }
-
-  #readRows({ info, format }: Plane, reader: PlaneReader, fresh: boolean): Damage {
-    let damage = NO_DAMAGE;
-    const row = this.#row;
-    for (let y = 0; y < info.height; y++) {
-      reader.readRow(y, row);
-      const old = this.#raw.subarray(y * row.length, (y + 1) * row.length);
-      const first = fresh ? 0 : firstDifference(row, old);
-      if (first < 0) continue;
-      const x2 = Math.ceil((lastDifference(row, old) + 1) / format.bytes);
-      damage = unite(damage, { x1: Math.floor(first / format.bytes), y1: y, x2, y2: y + 1 });
-      old.set(row);
-      reader.convertRow(row, this.#pixels, y * info.width * 4);
-    }
-    return damage;
+    const { width, height, stride, size } = info;
+    return [width, height, stride, size, tileRows, offset.x, offset.y, format.name, palette].join(' ');
   }
 
   /** @returns where the cursor was and is, if that or its picture has changed. */
@@ -150,10 +103,24 @@ export class ScreenTracker {
     const pixels = plane === undefined ? new Uint8Array(0) : this.#screen.reader(plane).pixels();
     const place = plane === undefined ? NO_DAMAGE : placeOf(plane);
     const key = Object.values(place).join();
-    if (key === before.key && firstDifference(pixels, before.pixels) < 0) return NO_DAMAGE;
+    if (key === before.key && pixels.every((byte, at) => byte === before.pixels[at])) return NO_DAMAGE;
     this.#cursor = { key, pixels, place };
     return unite(before.place, place);
   }
+
+  #drawCursor(frame: Frame): void {
+    const { place, pixels } = this.#cursor;
+    if (isEmpty(place)) return;
+    const { x1, y1, x2, y2 } = place;
+    blend(frame, { xPos: x1, yPos: y1, width: x2 - x1, height: y2 - y1 }, pixels);
+  }
+}
+
+/** Draws the rows that have a 1. @returns where the picture differs. */
+function drawRows(kept: KeptPicture, reader: PlaneReader, rows: Uint8Array): Damage {
+  let damage = NO_DAMAGE;
+  for (const [y, wanted] of rows.entries()) if (wanted === 1) damage = unite(damage, kept.draw(y, reader));
+  return damage;
 }
 
 const placeOf = ({ info: { xPos, yPos, width, height } }: Plane): Damage => ({
@@ -163,24 +130,8 @@ const placeOf = ({ info: { xPos, yPos, width, height } }: Plane): Damage => ({
   y2: yPos + height,
 });
 
-const clip = ({ x1, y1, x2, y2 }: Damage, width: number, height: number): Damage => ({
-  x1: Math.max(0, x1),
-  y1: Math.max(0, y1),
-  x2: Math.min(width, x2),
-  y2: Math.min(height, y2),
-});
-
-/** Place of the first byte that differs; -1 for none. Both are equally long. */
-function firstDifference(a: Uint8Array, b: Uint8Array): number {
-  if (a.length !== b.length) return 0;
-  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return at;
-  return -1;
-}
-
-function lastDifference(a: Uint8Array, b: Uint8Array): number {
-  for (let at = a.length - 1; at > 0; at--) if (a[at] !== b[at]) return at;
-  return 0;
-}
-
 /** A picture that is wholly new, whatever was there before. */
-export const asNew = (update: ScreenUpdate): ScreenUpdate => ({ ...update, damage: wholeOf(update.frame) });
+export const asNew = (update: ScreenUpdate): ScreenUpdate => ({
+  ...update,
+  damage: { x1: 0, y1: 0, x2: update.frame.width, y2: update.frame.height },
+});

@@ -1,4 +1,4 @@
-import { PinionError } from '@pinion/core';
+import { PAGE_SIZE, PinionError } from '@pinion/core';
 import { gvtErrors } from '../errors.js';
 import type { GraphicsAccess } from '../graphics-access.js';
 import type { RegisterFile } from '../mmio.js';
@@ -18,6 +18,7 @@ const PALETTE_ENTRIES = 256;
 /** The rows of a plane, one by one. */
 export class PlaneReader {
   readonly #plane: Plane;
+  readonly #memory: GraphicsAccess;
   readonly #surface: Surface;
   readonly #convert: (from: Uint8Array, into: Uint8Array, at: number) => void;
 
@@ -26,6 +27,7 @@ export class PlaneReader {
     const { info, tiling, format } = plane;
     if (tiling === undefined) throw gvtErrors.BAD_PLANE({ what: 'pixels of its tiling cannot be read, only exported' });
     this.#plane = plane;
+    this.#memory = memory;
     this.#surface = new Surface(memory, { base: info.start, pitch: info.stride, tiling });
     this.#convert = format.converter(palette);
   }
@@ -44,6 +46,17 @@ export class PlaneReader {
   /** Turns a row in memory into RGBA at byte `at` of `into`. */
   convertRow(row: Uint8Array, into: Uint8Array, at: number): void {
     this.#convert(row, into, at);
+  }
+
+  /** The surface in the order of memory, page by page: `visit` gets the page's offset and its bytes, which are not to be kept. */
+  eachPage(visit: (offset: number, page: Uint8Array) => void): void {
+    const { start, size } = this.#plane.info;
+    const page = new Uint8Array(PAGE_SIZE);
+    for (let offset = 0; offset < size; offset += PAGE_SIZE) {
+      const bytes = offset + PAGE_SIZE <= size ? page : page.subarray(0, size - offset);
+      this.#memory.read(start + offset, bytes);
+      visit(offset, bytes);
+    }
   }
 
   /** All rows as RGBA. */
