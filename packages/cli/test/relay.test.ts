@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Relay } from '@pinion/cli';
-import { silentLog, systemClock } from '@pinion/core';
+import { silentLog } from '@pinion/core';
 import {
   closeAll,
   createMemfd,
@@ -14,6 +14,7 @@ import {
   UnixSocket,
   WOULD_BLOCK,
 } from '@pinion/sys';
+import { FakeClock } from '@pinion/testkit';
 import { COMMAND, DEFAULT_CAPABILITIES, encodeMessage, encodeVersion } from '@pinion/vfio-user';
 
 const turns = async (count = 20): Promise<void> => {
@@ -58,9 +59,10 @@ test('every native call of a relay may fail', async () => {
     const faulty = new FaultySys(inner);
     const upstream = UnixListener.listen(inner, '/back');
     const told: string[] = [];
+    const clock = new FakeClock();
     const options = {
       sys: faulty,
-      clock: systemClock,
+      clock,
       log: silentLog,
       listen: '/front',
       upstream: '/back',
@@ -81,6 +83,11 @@ test('every native call of a relay may fail', async () => {
       await conversation(inner, upstream);
       struck = faulty.pending === 0;
       faulty.clear();
+      clock.advance(100); // a client that could not be let in is tried again
+      await turns();
+      const waiting = upstream.tryAccept();
+      waiting?.close();
+      await turns();
       const next = await conversation(inner, upstream);
       assert.deepEqual(next, { bytes: hello.length, fds: 1 }, `call ${nth}: the next client is served`);
       await relay.close();

@@ -259,6 +259,68 @@ devices:
     );
   });
 
+  test('a plugin whose drivers are of a class, once for each device', async () => {
+    using folder = new Folder();
+    const plugin = `
+class Counter {
+  #made = 0; name = 'counter'; deviceApi = 'vfio-pci'; types = [{ id: 'a' }]; pins = false;
+  create() {
+    this.#made += 1;
+    const made = this.#made;
+    return { regions: [{ index: 0, name: 'bar0', size: 16, readable: true, writable: false }], readRegion: (_i, _o, bytes) => bytes.fill(48 + made) };
+  }
+}
+class Plugin {
+  get name() { return 'counter'; }
+  get core() { return '^0.1'; }
+  register(scope) { scope.vendorDriver(new Counter()); }
+}
+export default new Plugin();`;
+    writeFileSync(folder.file('counter.mjs'), plugin);
+    const devices = ['a', 'b'].flatMap((name) => ['--device', `counter,name=${name},socket=${name}.sock`]);
+    using pinion = new Pinion(['serve', '--plugin', './counter.mjs', ...devices, '--json'], { folder: folder.path });
+    await pinion.says('"ready"');
+    const clients = await Promise.all(['a', 'b'].map((name) => connect(folder.file(`${name}.sock`))));
+    assert.deepEqual(await Promise.all(clients.map(colourOf)), ['1'.repeat(16), '2'.repeat(16)]);
+    for (const client of clients) client.close();
+    assertClean(await pinion.stop());
+  });
+
+  test('--dialect cloud-hypervisor answers no read with an error; --memlock limits what a VM may pin', async () => {
+    using folder = new Folder();
+    const pinner = PLUGIN.replace('pins: false', 'pins: true')
+      .replace(
+        'create: ({ type }) => ({',
+        'create: ({ type, pins }) => ({ dmaUnmap() {}, writeRegion() { pins.pin(0, 2, 3); },',
+      )
+      .replace('writable: false', 'writable: true');
+    writeFileSync(folder.file('pinner.mjs'), `${pinner}\nexport default plugin('white');`);
+    const options = [
+      '--type',
+      'small',
+      '--socket-path',
+      's.sock',
+      '--memlock',
+      '4096',
+      '--dialect',
+      'cloud-hypervisor',
+    ];
+    using pinion = new Pinion(['serve', '--plugin', './pinner.mjs', ...options], { folder: folder.path });
+    await pinion.says('listening');
+    const client = await connect(folder.file('s.sock'));
+    const bytes = new Uint8Array(4);
+    await client.readRegion(5, 0n, bytes);
+    assert.deepEqual([...bytes], [255, 255, 255, 255]);
+    using ram = createMemfd(sys, 'ram', 8192n);
+    await client.mapDma({ address: 0n, size: 8192n, fd: ram });
+    await assert.rejects(client.writeRegion(0, 0n, Uint8Array.of(1)), { errno: 'ENOMEM' });
+    client.close();
+    const { code, err } = await pinion.stop();
+    assert.equal(code, 0);
+    assert.match(err, /REGION_READ failed: VFIOUSER_/);
+    assert.match(err, /TYPE1_MEMLOCK \(ENOMEM\)/);
+  });
+
   test('a failure half-way leaves no socket behind', async () => {
     using folder = new Folder();
     writeFileSync(folder.file('file'), '');

@@ -19,11 +19,15 @@ export interface RelayOptions {
   readonly disconnected: (client: number, cause: unknown) => void;
 }
 
+/** Milliseconds after which somebody who could not be let in is tried again. */
+const RETRY = 100;
+
 /** Stands at a socket: every client that comes gets a connection of its own to the server, with a proxy between. Rules count per connection. */
 export class Relay {
   readonly #options: RelayOptions;
   readonly #listener: UnixListener;
-  readonly #watch: Watch;
+  #watch: Watch;
+  #resume: () => void = () => {};
   readonly #proxies = new Set<MessageProxy>();
   #clients = 0;
 
@@ -32,7 +36,7 @@ export class Relay {
     this.#options = options;
     this.#listener = UnixListener.listen(options.sys, options.listen);
     try {
-      this.#watch = options.sys.watch(this.#listener.fd.number, { readable: true }, () => this.#accept());
+      this.#watch = this.#listen();
     } catch (cause) {
       this.#listener.close();
       throw cause;
@@ -41,6 +45,7 @@ export class Relay {
 
   /** Takes no more clients and ends those that are there. */
   async close(): Promise<void> {
+    this.#resume();
     this.#watch.stop();
     this.#listener.close();
     const ends = [...this.#proxies].map((proxy) => {
@@ -48,6 +53,24 @@ export class Relay {
       return proxy.done;
     });
     await Promise.all(ends);
+  }
+
+  #listen(): Watch {
+    const { sys } = this.#options;
+    return sys.watch(this.#listener.fd.number, { readable: true }, () => this.#accept());
+  }
+
+  /** Who cannot be let in now (EMFILE) still waits in the queue: he is tried again a little later, instead of all the time. */
+  #later(): void {
+    this.#watch.stop();
+    this.#resume = this.#options.clock.after(RETRY, () => {
+      try {
+        this.#watch = this.#listen();
+      } catch (failure) {
+        this.#options.log.warn('clients cannot be let in', failure);
+        this.#later();
+      }
+    });
   }
 
   #accept(): void {
@@ -67,6 +90,7 @@ export class Relay {
       return this.#listener.tryAccept();
     } catch (failure) {
       this.#options.log.warn('a client could not be let in', failure); // EMFILE, or it has gone again
+      this.#later();
       return undefined;
     }
   }

@@ -5,19 +5,23 @@ import { deviceOptionsOf } from './device-request.js';
 import { ONLY_DRIVER, type PlannedDevice } from './plan.js';
 import type { PluginSource } from './plugin-module.js';
 
-/** Whoever registers vendor drivers: `rename` gives them the names that the mediator knows them by. */
+/** A plugin whose vendor drivers are noted, under the names that `rename` gives them. */
 function observed(plugin: Plugin, found: VendorDriver[], rename: (name: string) => string): Plugin {
   const register = (scope: PluginScope): void | Promise<void> =>
     plugin.register({
       ...scope,
       vendorDriver(driver) {
-        const named = { ...driver, name: rename(driver.name) };
+        const named = withName(driver, rename(driver.name));
         scope.vendorDriver(named);
         found.push(named);
       },
     });
-  return { ...plugin, register };
+  return { name: plugin.name, core: plugin.core, register };
 }
+
+/** The same driver, be it a plain object or one of a class. */
+const withName = (driver: VendorDriver, name: string): VendorDriver =>
+  driver.name === name ? driver : Object.create(driver, { name: { value: name, enumerable: true } });
 
 /**
  * Which vendor driver makes which device. A device of the table, or of a plugin that is a function, has a driver of its own
