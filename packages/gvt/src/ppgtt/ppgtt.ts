@@ -220,13 +220,12 @@ export class Ppgtt implements MmOwner {
     const known = this.#mms.get(rootKey(root));
     if (known !== undefined) return known;
     const mm = new Mm(this, root);
-    mm.pins = 1; // what it needs must not be reclaimed from itself
     this.#shadow(mm);
-    mm.pins = 0;
     this.#mms.set(mm.key, mm);
     return mm;
   }
 
+  /** Until all of it stands there is nothing to reclaim from it. */
   #shadow(mm: Mm): void {
     const { levels, pdps } = mm.root;
     const taken: ShadowTable[] = [];
