@@ -17,7 +17,15 @@ import type { GuestIdentity } from './life.js';
 import { closeVgpu, openVgpu, removeVgpu, unmapGuestMemory } from './life-cycle.js';
 import type { Ppgtt } from './ppgtt/ppgtt.js';
 import { RegionAccess, type RegionHandler, readOnlyBytes } from './region-access.js';
-import { GVT_IRQS, type GvtRegion, type GvtRegionInfo, listRegions, regionInfo } from './regions.js';
+import {
+  GVT_IRQS,
+  type GvtIrqInfo,
+  type GvtRegion,
+  type GvtRegionInfo,
+  irqInfo,
+  listRegions,
+  regionInfo,
+} from './regions.js';
 import { REGION } from './regs.js';
 import { defineResets, powerOn, resetDevice } from './resets.js';
 import type { VgpuResources } from './types.js';
@@ -152,6 +160,11 @@ export class GvtDevice implements PinningDeviceOps {
   /** VFIO_DEVICE_GET_REGION_INFO. @throws PinionError GVT_NO_REGION (EINVAL). */
   regionInfo(index: number): GvtRegionInfo {
     return regionInfo(this.regions, index);
+  }
+
+  /** VFIO_DEVICE_GET_IRQ_INFO. @throws PinionError GVT_NO_IRQ (EINVAL). */
+  irqInfo(index: number): GvtIrqInfo {
+    return irqInfo(index);
   }
 
   /** mmap() of the device's file. @throws PinionError GVT_BAD_MMAP (EINVAL). */

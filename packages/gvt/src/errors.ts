@@ -147,6 +147,7 @@ export const gvtErrors = catalogue('GVT', {
     'EINVAL',
     (d: { index: number; count: number }) => `there is no region ${d.index}; a vGPU has 0 to ${d.count - 1}`,
   ],
+  NO_IRQ: ['EINVAL', (d: { index: number }) => `there is no interrupt ${d.index}; a vGPU has INTx (0) and MSI (1)`],
   READ_ONLY_REGION: [
     'EINVAL',
     (d: { device: string; index: number }) => `region ${d.index} of vGPU ${d.device} is read-only`,

@@ -92,7 +92,7 @@ export { RegisterFile } from './mmio.js';
 export type { PpgttMm, PpgttRoot } from './ppgtt/mm.js';
 export { Ppgtt, type PpgttOptions, type PpgttParts, type PpgttStats } from './ppgtt/ppgtt.js';
 export { GVT_QUIRKS, type GvtQuirk, NO_QUIRKS, type Quirks } from './quirks.js';
-export { type GvtRegion, type GvtRegionInfo, REGION_FLAG, REGION_TYPE } from './regions.js';
+export { type GvtIrqInfo, type GvtRegion, type GvtRegionInfo, IRQ_FLAG, REGION_FLAG, REGION_TYPE } from './regions.js';
 export { GEN9_RULES, type RegisterRule, RegisterRules } from './register-rules.js';
 export * from './regs.js';
 export { type MergeLoop, type MergeRows, mergeLoop } from './rop.js';

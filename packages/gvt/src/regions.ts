@@ -23,6 +23,16 @@ export const GVT_IRQS: readonly IrqInfo[] = Object.freeze([
   { index: IRQ.MSI, name: 'msi', count: 1 },
 ]);
 
+/** Bits of an interrupt's `flags`. Source: VFIO_IRQ_INFO_*. */
+export const IRQ_FLAG = { EVENTFD: 1, MASKABLE: 2, AUTOMASKED: 4, NORESIZE: 8 } as const;
+
+/** VFIO_DEVICE_GET_IRQ_INFO. */
+export interface GvtIrqInfo {
+  readonly index: number;
+  readonly flags: number;
+  readonly count: number;
+}
+
 /** A region of a vGPU. */
 export interface GvtRegion extends RegionInfo {
   /** What it is, above VFIO's own indexes. */
@@ -88,4 +98,12 @@ export function regionInfo(regions: readonly GvtRegion[], index: number): GvtReg
     (areas.length > 0 ? REGION_FLAG.MMAP : 0) |
     (caps ? REGION_FLAG.CAPS : 0);
   return { index, flags, size, offset: BigInt(index) << OFFSET_SHIFT, areas, type };
+}
+
+/** An interrupt as its ioctl tells it. @throws PinionError GVT_NO_IRQ (EINVAL). Source: i915 kvmgt. */
+export function irqInfo(index: number): GvtIrqInfo {
+  const irq = GVT_IRQS[index];
+  if (irq === undefined) throw gvtErrors.NO_IRQ({ index });
+  const more = index === IRQ.INTX ? IRQ_FLAG.MASKABLE | IRQ_FLAG.AUTOMASKED : IRQ_FLAG.NORESIZE;
+  return { index, flags: IRQ_FLAG.EVENTFD | more, count: irq.count };
 }

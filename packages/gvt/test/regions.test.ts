@@ -49,6 +49,23 @@ describe('region information', () => {
   }
 });
 
+describe('interrupt information', () => {
+  test('INTx can be masked, MSI has one vector', () => {
+    const guest = new FakeGuest();
+    assert.deepEqual(
+      [0, 1].map((index) => guest.device.irqInfo(index)),
+      [
+        { index: 0, flags: 7, count: 1 },
+        { index: 1, flags: 9, count: 1 },
+      ],
+    );
+    for (const index of [2, 3, 4, -1, 0.5]) {
+      assert.throws(() => guest.device.irqInfo(index), { name: 'GVT_NO_IRQ', errno: 'EINVAL' });
+    }
+    guest.finish();
+  });
+});
+
 describe('mmap', () => {
   test('shows what the table leads to at each access', () => {
     const guest = new FakeGuest();

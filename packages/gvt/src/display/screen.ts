@@ -14,6 +14,8 @@ export interface Frame {
 }
 
 const PALETTE_ENTRIES = 256;
+/** A picture has at most 64 MB: a guest with small pixels could ask for much more than its surface has. */
+const MOST_PIXELS = 4096 * 4096;
 
 /** The rows of a plane, one by one. */
 export class PlaneReader {
@@ -22,9 +24,11 @@ export class PlaneReader {
   readonly #surface: Surface;
   readonly #convert: (from: Uint8Array, into: Uint8Array, at: number) => void;
 
-  /** `memory` is where the plane's graphics address leads. @throws PinionError GVT_BAD_PLANE (EINVAL) for a tiling without pixels. */
+  /** `memory` is where the plane's graphics address leads. @throws PinionError GVT_BAD_PLANE (EINVAL) for a tiling without pixels, or too many pixels. */
   constructor(plane: Plane, memory: GraphicsAccess, palette: Uint32Array) {
     const { info, tiling, format } = plane;
+    const { width, height } = info;
+    if (width * height > MOST_PIXELS) throw gvtErrors.BAD_PLANE({ what: `${width} x ${height} pixels are too many` });
     if (tiling === undefined) throw gvtErrors.BAD_PLANE({ what: 'pixels of its tiling cannot be read, only exported' });
     this.#plane = plane;
     this.#memory = memory;
