@@ -1,4 +1,5 @@
 import { type GuestMemory, PROT_READ, PROT_WRITE } from '@pinion/core';
+import { ByteWindow } from './byte-window.js';
 import type { Calls } from './calls.js';
 import { COMMAND } from './commands.js';
 import type { DeviceHome } from './device-home.js';
@@ -8,6 +9,12 @@ import { decodeDmaAccess, encodeDmaAccess } from './dma-messages.js';
 import { vfioUserErrors } from './errors.js';
 import type { Message } from './message.js';
 import type { RequestScope } from './request-scope.js';
+
+/**
+ * Bytes of answers to DMA_READ that may be on their way at a time. QEMU 11.1.3 sends an answer once and forgets what its socket had
+ * no room for (212 992 bytes by default); everything behind that is misread, and the disk hangs.
+ */
+const ANSWERS = 65_536;
 
 interface InFlight {
   readonly first: bigint;
@@ -28,6 +35,7 @@ export class GuestDma implements GuestMemory {
   readonly #calls: Calls;
   readonly #scope: RequestScope;
   readonly #inFlight = new Set<InFlight>();
+  readonly #answers = new ByteWindow(ANSWERS);
   /** Most bytes in one message; the client says so in VERSION. */
   maxBytes = 1 << 20;
 
@@ -69,11 +77,8 @@ export class GuestDma implements GuestMemory {
     const { bytes, prot } = access;
     for (let done = 0; done < bytes.length; ) {
       const at = access.address + BigInt(done);
-      const entry = this.#home.dma.find(at);
-      if (entry === undefined || (entry.prot & prot) === 0 || !entry.owners.has(this.#owner)) {
-        throw vfioUserErrors.NO_DMA({ address: at, length: bytes.length - done });
-      }
-      const part = bytes.subarray(done, done + this.#room(entry, at));
+      const entry = this.#entryAt(at, { prot, length: bytes.length - done });
+      const part = bytes.subarray(done, done + this.#room(entry, at, prot));
       if (entry.piece.memory !== undefined) this.#home.dma.container.dmaRw(at, part, prot === PROT_WRITE);
       else {
         await message(at, part);
@@ -83,18 +88,35 @@ export class GuestDma implements GuestMemory {
     }
   }
 
+  /** @throws VFIOUSER_NO_DMA (EFAULT). */
+  #entryAt(at: bigint, { prot, length }: { readonly prot: number; readonly length: number }): DmaEntry {
+    const entry = this.#home.dma.find(at);
+    if (entry !== undefined && (entry.prot & prot) !== 0 && entry.owners.has(this.#owner)) return entry;
+    throw vfioUserErrors.NO_DMA({ address: at, length });
+  }
+
   /** Bytes from `at` to the end of its mapping, or to the end of a message. */
-  #room(entry: DmaEntry, at: bigint): number {
+  #room(entry: DmaEntry, at: bigint, prot: number): number {
     const rest = entry.address + entry.size - at;
-    const max = entry.piece.memory === undefined ? BigInt(this.maxBytes) : rest;
+    if (entry.piece.memory !== undefined) return Number(rest);
+    const max = BigInt(prot === PROT_READ ? Math.min(this.maxBytes, ANSWERS) : this.maxBytes);
     return Number(rest < max ? rest : max);
   }
 
   async #readMessage(at: bigint, part: Uint8Array): Promise<void> {
-    const reply = await this.#send(COMMAND.DMA_READ, at, part.length);
-    const { address, count, data } = this.#decode(reply, true);
-    if (address !== at || count !== BigInt(part.length)) throw wrongAnswer(at);
-    part.set(data);
+    const { length } = part;
+    this.#checkScope(at);
+    const turn = this.#answers.take(length);
+    if (turn !== undefined) await turn;
+    try {
+      if (turn !== undefined) this.#entryAt(at, { prot: PROT_READ, length }); // it may have gone meanwhile
+      const reply = await this.#send(COMMAND.DMA_READ, at, length);
+      const { address, count, data } = this.#decode(reply, true);
+      if (address !== at || count !== BigInt(length)) throw wrongAnswer(at);
+      part.set(data);
+    } finally {
+      this.#answers.give(length);
+    }
   }
 
   async #writeMessage(at: bigint, part: Uint8Array): Promise<void> {
@@ -104,8 +126,7 @@ export class GuestDma implements GuestMemory {
   }
 
   async #send(command: number, at: bigint, length: number, data?: Uint8Array): Promise<Message> {
-    const waiting = this.#scope.command;
-    if (waiting !== undefined) throw vfioUserErrors.DMA_IN_REQUEST({ address: at, command: waiting });
+    this.#checkScope(at);
     const { reply, abandon } = this.#calls.start(command, encodeDmaAccess(at, length, data));
     const flight = { first: at, last: at + BigInt(length) - 1n, abandon };
     this.#inFlight.add(flight);
@@ -114,6 +135,12 @@ export class GuestDma implements GuestMemory {
     } finally {
       this.#inFlight.delete(flight);
     }
+  }
+
+  /** @throws VFIOUSER_DMA_IN_REQUEST (EDEADLK). */
+  #checkScope(address: bigint): void {
+    const { command } = this.#scope;
+    if (command !== undefined) throw vfioUserErrors.DMA_IN_REQUEST({ address, command });
   }
 
   #decode(reply: Message, carries: boolean): ReturnType<typeof decodeDmaAccess> {

@@ -17,6 +17,7 @@ import { type RawClient, World, type WorldOptions } from './world.js';
 
 const none = new Uint8Array(0);
 const XFER = 1 << 20;
+const unmap = (address: bigint, size: bigint): Uint8Array => encodeDmaUnmap({ flags: 0, address, size });
 const map = (address: bigint, size: bigint, flags = 3): Uint8Array =>
   encodeDmaMap({ flags, offset: 0n, address, size });
 
@@ -114,6 +115,62 @@ describe('DMA to the memory of a client', () => {
       {},
       16,
     ));
+
+  test('asks for no more than 64 KiB at a time: a client may not have room for more in its socket', () =>
+    withDma(async ({ client, memory, next, reply }) => {
+      await client.errno(COMMAND.DMA_MAP, map(0n, 0x20_0000n));
+      const [large, small, last] = [new Uint8Array(150_000), new Uint8Array(40_000), new Uint8Array(10)];
+      const reading = Promise.all([
+        memory.read(0n, large),
+        memory.read(0x10_0000n, small),
+        memory.read(0x1f_0000n, last),
+      ]);
+      const asked: (readonly [bigint, bigint])[] = [];
+      let left = 5;
+      const answer = async (): Promise<void> => {
+        const message = await next(COMMAND.DMA_READ);
+        const of = ({ payload }: Message): ReturnType<typeof decodeDmaAccess> =>
+          decodeDmaAccess(COMMAND.DMA_READ, payload, false, XFER);
+        const { address, count } = of(message);
+        const others = client.received.reduce((sum, other) => sum + of(other).count, 0n);
+        assert.ok(count + others <= 65_536n, `${count} and ${others} more`);
+        asked.push([address, count]);
+        const data = new Uint8Array(Number(count)).fill(Number(address >> 16n) + 1);
+        reply(message, encodeDmaAccess(address, Number(count), data));
+      };
+      while (left > 0) {
+        await answer();
+        left -= 1;
+      }
+      await reading;
+      assert.deepEqual(asked, [
+        [0n, 65_536n],
+        [0x10_0000n, 40_000n],
+        [0x1f_0000n, 10n],
+        [65_536n, 65_536n],
+        [131_072n, 18_928n],
+      ]);
+      assert.deepEqual(
+        [large[0], large[65_535], large[65_536], large[149_999], small[39_999], last[9]],
+        [1, 1, 2, 3, 17, 32],
+      );
+    }));
+
+  test('that waits for its turn while its mapping goes is not asked for any more', () =>
+    withDma(async ({ client, memory, next, reply }) => {
+      await client.errno(COMMAND.DMA_MAP, map(0n, 0x1_0000n));
+      await client.errno(COMMAND.DMA_MAP, map(0x10_0000n, 0x1000n));
+      const first = memory.read(0n, new Uint8Array(65_536));
+      const second = assert.rejects(memory.read(0x10_0000n, new Uint8Array(8)), { name: 'VFIOUSER_NO_DMA' });
+      const asked = await next(COMMAND.DMA_READ);
+      await client.errno(COMMAND.DMA_UNMAP, unmap(0x10_0000n, 0x1000n));
+      reply(asked, encodeDmaAccess(0n, 65_536, new Uint8Array(65_536)));
+      await Promise.all([first, second]);
+      const third = memory.read(0n, new Uint8Array(65_536));
+      const again = await next(COMMAND.DMA_READ);
+      reply(again, encodeDmaAccess(0n, 65_536, new Uint8Array(65_536)));
+      await third;
+    }));
 
   test('is answered while the client’s own requests wait and cross it', () =>
     withDma(async ({ client, memory, next, reply }) => {
