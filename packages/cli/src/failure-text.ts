@@ -18,6 +18,7 @@ const USAGE: ReadonlySet<string> = new Set([
   'CLI_NOT_A_PLUGIN',
   'CLI_NO_HARNESS',
   'VM_BAD_DESCRIPTION',
+  'VFIOUSER_BAD_ACTIVATION',
 ]);
 
 /** Every failure inside `cause`, in words: an AggregateError is several. */

@@ -10,7 +10,6 @@ export { runPinion } from './program.js';
 export { Relay, type RelayOptions } from './proxy/relay.js';
 export { parseRule } from './proxy/rule-text.js';
 export { seededRandom } from './proxy/seeded-random.js';
-export { type ActivatedSocket, activatedSockets } from './serve/activation.js';
 export { loadConfig, type ServeConfig } from './serve/config-file.js';
 export type { DeviceRequest, PluginOptions } from './serve/device-request.js';
 export { parseDeviceSpec } from './serve/device-spec.js';

@@ -138,7 +138,7 @@ describe('pinion doctor', () => {
       { environment: { LISTEN_PID: '42', LISTEN_FDS: 'x' } },
       'socket activation',
       'warn',
-      /CLI_BAD_PLAN/,
+      /VFIOUSER_BAD_ACTIVATION/,
       /unset/,
     ],
   ];

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
-import { activatedSockets, parseDeviceSpec, planDevices, uuidOf } from '@pinion/cli';
+import { parseDeviceSpec, planDevices, uuidOf } from '@pinion/cli';
 import fc from 'fast-check';
 import { inProcess } from './console.js';
 import { Folder } from './process.js';
@@ -100,6 +100,7 @@ const WRONG: readonly (readonly [what: string, args: string, code: number, messa
     /^CLI_BAD_VALUE \(EINVAL\): --quirk wants one of .*, is 'odd'$/,
   ],
   ['a memlock that is none', '--device edu,fd=3 --memlock lots', 2, /^CLI_BAD_VALUE \(EINVAL\): --memlock wants bytes/],
+  ['a spin that is none', '--device edu,fd=3 --spin fast', 2, /^CLI_BAD_VALUE \(EINVAL\): --spin wants a whole number/],
   ['an unknown IOMMU type', '--device edu,fd=3 --iommu smmu', 2, /Allowed choices are type1v2, type1/],
   ['an unknown log level', '--device edu,fd=3 --log-level loud', 2, /Allowed choices are error, warn, info, debug/],
   ['an image of no bytes', '--device nvme,image=empty.img,socket=s', 1, /^NVME_BAD_IMAGE \(EINVAL\)/],
@@ -192,6 +193,12 @@ describe('pinion serve refuses', () => {
     const { event, name, errno, message } = JSON.parse(out);
     assert.deepEqual([code, err, event, name, errno], [2, '', 'failed', 'CLI_BAD_PLAN', 'EINVAL']);
     assert.match(message, /there is nothing to serve/);
+  });
+
+  test('what systemd passes, when that is no count', async () => {
+    const environment = { LISTEN_PID: '42', LISTEN_FDS: 'x' };
+    const { code, err } = await inProcess(['serve', '--device', 'edu'], folder.path, environment);
+    assert.deepEqual([code, err.slice(0, 33)], [2, 'VFIOUSER_BAD_ACTIVATION (EINVAL):']);
   });
 
   test('an unknown command, and none', async () => {
@@ -289,38 +296,4 @@ describe('the plan of devices', () => {
     assert.throws(() => planDevices([{ ...edu, fd: 5 }], { activated }), { name: 'CLI_BAD_PLAN' });
     assert.throws(() => planDevices([], { activated }), /systemd passed socket odd, and no device is left for it/);
   });
-});
-
-describe('what systemd passed', () => {
-  const CASES: readonly (readonly [what: string, environment: Record<string, string>, sockets: unknown])[] = [
-    ['nothing', {}, []],
-    [
-      'two',
-      { LISTEN_PID: '42', LISTEN_FDS: '2' },
-      [
-        { fd: 3, name: undefined },
-        { fd: 4, name: undefined },
-      ],
-    ],
-    [
-      'two with a name',
-      { LISTEN_PID: '42', LISTEN_FDS: '2', LISTEN_FDNAMES: 'a:unknown' },
-      [
-        { fd: 3, name: 'a' },
-        { fd: 4, name: undefined },
-      ],
-    ],
-    ['for another process', { LISTEN_PID: '41', LISTEN_FDS: '1' }, []],
-    ['none', { LISTEN_PID: '42', LISTEN_FDS: '0' }, []],
-  ];
-  for (const [what, environment, sockets] of CASES) {
-    test(what, () => assert.deepEqual(activatedSockets(environment, 42), sockets));
-  }
-
-  for (const count of ['x', '-1', '1.5', '', '1025']) {
-    test(`a count that is none: '${count}'`, () => {
-      const environment = { LISTEN_PID: '42', LISTEN_FDS: count };
-      assert.throws(() => activatedSockets(environment, 42), { name: 'CLI_BAD_PLAN', errno: 'EINVAL' });
-    });
-  }
 });

@@ -112,6 +112,11 @@ export const vfioUserErrors = catalogue('VFIOUSER', {
   ],
   FLOOD: ['EBUSY', (d: { bytes: number }) => `${d.bytes} bytes of requests wait; the connection is closed`],
   BUSY: ['EBUSY', (d: { device: string }) => `device ${d.device} has a client already; one connection is one client`],
+  BAD_ACTIVATION: [
+    'EINVAL',
+    (d: { value: string }) =>
+      `LISTEN_FDS is '${d.value}', which is no count of descriptors; unset it, or let systemd set it`,
+  ],
   DISCONNECTED: ['ENODEV', (d: { what: string }) => `${d.what}: the connection is closed`],
 });
 

@@ -16,7 +16,7 @@ export * from './info-messages.js';
 export * from './irq-messages.js';
 export { IrqTable } from './irq-table.js';
 export { Layout, type Values } from './layout.js';
-export { activatedFd, type ListenOn, ServerListener } from './listener.js';
+export { type ActivatedSocket, activatedSockets, type ListenOn, ServerListener } from './listener.js';
 export * from './message.js';
 export { MessageProxy, type ProxyOptions, type ProxyRecord } from './proxy.js';
 export { type Direction, type Fault, type FaultRule, FaultRules } from './proxy-rules.js';

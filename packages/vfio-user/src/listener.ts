@@ -1,6 +1,7 @@
 import type { Log } from '@pinion/core';
 import { silentLog } from '@pinion/core';
 import { Fd, type Sys, UnixListener, UnixSocket, type Watch } from '@pinion/sys';
+import { vfioUserErrors } from './errors.js';
 import type { Server } from './server.js';
 import { SocketTransport, type SocketTransportOptions } from './socket-transport.js';
 
@@ -11,19 +12,36 @@ import { SocketTransport, type SocketTransportOptions } from './socket-transport
  */
 export type ListenOn = { readonly path: string } | { readonly fd: number };
 
+/** A socket that systemd passed. */
+export interface ActivatedSocket {
+  readonly fd: number;
+  /** FileDescriptorName= of the socket unit. */
+  readonly name: string | undefined;
+}
+
 /** The first descriptor that a socket-activated program inherits. Source: sd-daemon.h, SD_LISTEN_FDS_START. */
 const FIRST_ACTIVATED = 3;
+/** More than any unit passes; a larger number is noise. */
+const MOST_ACTIVATED = 1024;
+/** What systemd calls a socket that its unit does not name: no name at all. */
+const UNNAMED = 'unknown';
 
 /**
- * The descriptor that systemd passed, if it passed one to this process.
- * @returns undefined when there is none, or when there are several: a device has one socket.
+ * The sockets that systemd passed to this process, in order; none if LISTEN_PID names another one.
+ * @throws VFIOUSER_BAD_ACTIVATION (EINVAL) for a LISTEN_FDS that is no count. Source: sd_listen_fds_with_names(3).
  */
-export function activatedFd(
+export function activatedSockets(
   environment: Readonly<Record<string, string | undefined>>,
   pid: number,
-): number | undefined {
-  if (environment['LISTEN_PID'] !== String(pid) || environment['LISTEN_FDS'] !== '1') return undefined;
-  return FIRST_ACTIVATED;
+): readonly ActivatedSocket[] {
+  const { LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES } = environment;
+  if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined) return [];
+  const count = Number(LISTEN_FDS);
+  if (!/^\d+$/.test(LISTEN_FDS) || count > MOST_ACTIVATED) throw vfioUserErrors.BAD_ACTIVATION({ value: LISTEN_FDS });
+  const names = LISTEN_FDNAMES?.split(':') ?? [];
+  const nameOf = (name: string | undefined): string | undefined =>
+    name === undefined || name === '' || name === UNNAMED ? undefined : name;
+  return Array.from({ length: count }, (_, index) => ({ fd: FIRST_ACTIVATED + index, name: nameOf(names[index]) }));
 }
 
 /** Lets clients in, one after the other: the next one waits in the socket's queue until the one before is gone. */

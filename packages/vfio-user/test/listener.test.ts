@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { FaultySys, UnixListener, UnixSocket } from '@pinion/sys';
-import { activatedFd, Client, ServerListener, SocketTransport } from '@pinion/vfio-user';
+import { activatedSockets, Client, ServerListener, SocketTransport } from '@pinion/vfio-user';
 import { settle, World } from './world.js';
 
 const connect = (world: World, path: string): Promise<Client> =>
@@ -87,21 +87,28 @@ describe('a listener', () => {
     await world.end();
   });
 
-  const ENVIRONMENTS: readonly (readonly [
-    what: string,
-    environment: Record<string, string>,
-    fd: number | undefined,
-  ])[] = [
-    ['nothing', {}, undefined],
-    ['one descriptor', { LISTEN_PID: '42', LISTEN_FDS: '1' }, 3],
-    ['one for another process', { LISTEN_PID: '41', LISTEN_FDS: '1' }, undefined],
-    ['none', { LISTEN_PID: '42', LISTEN_FDS: '0' }, undefined],
-    ['two', { LISTEN_PID: '42', LISTEN_FDS: '2' }, undefined],
-    ['noise', { LISTEN_PID: '42', LISTEN_FDS: 'x' }, undefined],
+  const unnamed = { fd: 3, name: undefined };
+  const ENVIRONMENTS: readonly (readonly [what: string, environment: Record<string, string>, sockets: unknown])[] = [
+    ['nothing', {}, []],
+    ['one', { LISTEN_PID: '42', LISTEN_FDS: '1' }, [unnamed]],
+    ['two', { LISTEN_PID: '42', LISTEN_FDS: '2' }, [unnamed, { fd: 4, name: undefined }]],
+    [
+      'two, one with a name',
+      { LISTEN_PID: '42', LISTEN_FDS: '2', LISTEN_FDNAMES: 'unknown:disk' },
+      [unnamed, { fd: 4, name: 'disk' }],
+    ],
+    ['fewer names than sockets', { LISTEN_PID: '42', LISTEN_FDS: '1', LISTEN_FDNAMES: '' }, [unnamed]],
+    ['one for another process', { LISTEN_PID: '41', LISTEN_FDS: '1' }, []],
+    ['none', { LISTEN_PID: '42', LISTEN_FDS: '0' }, []],
   ];
-  for (const [what, environment, fd] of ENVIRONMENTS) {
-    test(`knows what systemd passed: ${what}`, () => {
-      assert.equal(activatedFd(environment, 42), fd);
+  for (const [what, environment, sockets] of ENVIRONMENTS) {
+    test(`knows what systemd passed: ${what}`, () => assert.deepEqual(activatedSockets(environment, 42), sockets));
+  }
+
+  for (const count of ['x', '-1', '1.5', '', '1025']) {
+    test(`refuses a count of sockets that is none: '${count}'`, () => {
+      const environment = { LISTEN_PID: '42', LISTEN_FDS: count };
+      assert.throws(() => activatedSockets(environment, 42), { name: 'VFIOUSER_BAD_ACTIVATION', errno: 'EINVAL' });
     });
   }
 });

@@ -7,6 +7,7 @@ import {
   ServerListener,
   type ServerOptions,
   type Session,
+  type SocketTransportOptions,
   servedDevice,
   type Transport,
   VmSpace,
@@ -26,6 +27,8 @@ export interface ServedDevicesOptions {
   readonly vm?: { readonly lockLimit?: number; readonly iommuType?: number };
   /** See `SessionOptions`. */
   readonly readsNeverFail?: boolean;
+  /** How messages are received: see `SocketTransportOptions`. */
+  readonly transport?: SocketTransportOptions;
   /** Each device takes one client and no more. */
   readonly once?: boolean;
   /** A client came or went; clients of a device are numbered from 1. */
@@ -90,9 +93,9 @@ export class ServedDevices {
 
   /** Lets clients of a device in. A path is the caller's to remove, before and after. @throws VM_NO_DEVICE (ENODEV), and as `ServerListener`. */
   listen(name: string, on: ListenOn): void {
-    const { sys, log = silentLog, once = false } = this.#options;
+    const { sys, log = silentLog, once = false, transport = {} } = this.#options;
     const { server } = this.#seat(name);
-    const listener = new ServerListener({ sys, server, on, log });
+    const listener = new ServerListener({ sys, server, on, log, transport });
     this.#teardown.defer(() => listener.close());
     this.#ends.push(listener.done);
     if (once) void server.firstGone.then(() => listener.close());

@@ -1,7 +1,7 @@
 import { delimiter, join } from 'node:path';
+import { activatedSockets } from '@pinion/vfio-user';
 import { findQemuKit, kitFolder } from '@pinion/vm';
 import { failureLine } from '../failure-text.js';
-import { activatedSockets } from '../serve/activation.js';
 import { type Check, type Machine, ok, warn } from './finding.js';
 
 const QEMU = ['qemu-system-x86_64', 'qemu-system-aarch64', 'qemu-kvm'];

@@ -2,15 +2,15 @@ import { dirname, resolve } from 'node:path';
 import { EXTENSION, PAGE_SHIFT } from '@pinion/core';
 import { linuxSys } from '@pinion/sys';
 import { PROFILES, type Profile, QUIRKS, type Quirk, type Type1Options } from '@pinion/type1';
+import { activatedSockets } from '@pinion/vfio-user';
 import { type Command, Option } from 'commander';
 import type { Context, Runner } from '../context.js';
 import { cliErrors } from '../errors.js';
 import { EXIT } from '../exit-codes.js';
-import { oneOf, parseBytes } from '../option-values.js';
+import { oneOf, parseBytes, parseWhole } from '../option-values.js';
 import type { Output } from '../output.js';
 import { stopSignal } from '../stop-signal.js';
 import type { Surroundings } from '../surroundings.js';
-import { activatedSockets } from './activation.js';
 import { printCapabilities } from './capabilities.js';
 import { loadConfig, type ServeConfig } from './config-file.js';
 import type { DeviceRequest } from './device-request.js';
@@ -21,6 +21,9 @@ import { nothingLeft, sayStopped } from './serve-event.js';
 import { Serving, type ServingOptions } from './serving.js';
 
 const IOMMU_TYPES = { type1v2: EXTENSION.TYPE1v2_IOMMU, type1: EXTENSION.TYPE1_IOMMU } as const;
+
+/** Each look takes about a microsecond. */
+const SPIN = [0, 1_000_000] as const;
 
 interface ServeFlags {
   readonly device: readonly string[];
@@ -39,6 +42,7 @@ interface ServeFlags {
   readonly iommu: keyof typeof IOMMU_TYPES;
   readonly dialect: 'qemu' | 'cloud-hypervisor';
   readonly once?: true;
+  readonly spin: string;
   readonly printCapabilities?: true;
 }
 
@@ -77,6 +81,11 @@ export function addServe(program: Command, run: Runner): void {
     .option('--quirk <NAME>', 'a mistake of kernels to make; again for more', more, [])
     .addOption(
       new Option('--dialect <VMM>', 'whose habits to respect').choices(['qemu', 'cloud-hypervisor']).default('qemu'),
+    )
+    .option(
+      '--spin <N>',
+      'look for the next message N times before going to sleep: faster, for a CPU that is busy',
+      '0',
     )
     .option('--once', 'one client per device, then the end')
     .option('--print-capabilities', 'print as JSON what can be served, and end')
@@ -134,6 +143,7 @@ async function optionsOf(flags: ServeFlags, around: Surroundings): Promise<Servi
     },
     readsNeverFail: flags.dialect === 'cloud-hypervisor',
     once: flags.once ?? false,
+    transport: { spin: parseWhole('--spin', flags.spin, SPIN) },
   };
 }
 

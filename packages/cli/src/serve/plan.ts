@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { ListenOn } from '@pinion/vfio-user';
+import type { ActivatedSocket, ListenOn } from '@pinion/vfio-user';
 import { cliErrors } from '../errors.js';
-import type { ActivatedSocket } from './activation.js';
 import type { DeviceRequest } from './device-request.js';
 
 /** One device as it will be served: every default is filled in. */

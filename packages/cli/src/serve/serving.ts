@@ -13,7 +13,7 @@ import type { PluginSource } from './plugin-module.js';
 import { clientEvents, followFacts, sayListening } from './serve-event.js';
 
 /** What is to be served, and how. */
-export interface ServingOptions extends Pick<ServedDevicesOptions, 'vm' | 'readsNeverFail' | 'once'> {
+export interface ServingOptions extends Pick<ServedDevicesOptions, 'vm' | 'readsNeverFail' | 'once' | 'transport'> {
   readonly devices: readonly PlannedDevice[];
   readonly plugins: readonly PluginSource[];
   readonly type1?: Type1Options;
