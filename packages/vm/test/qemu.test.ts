@@ -111,6 +111,10 @@ describe('the command line of QEMU', () => {
     assert.ok(args.includes('-no-reboot'));
   });
 
+  test('memory that is not shared is QEMU’s own', () => {
+    assert.deepEqual(after(qemuArguments({ shared: false }), '-object'), ['memory-backend-ram,id=ram,size=256M']);
+  });
+
   test('without a CPU there is no CPU model; a machine that reboots is let to', () => {
     const args = qemuArguments({ accelerator: 'qtest', reboots: true });
     assert.deepEqual([args.includes('-cpu'), args.includes('-no-reboot')], [false, false]);

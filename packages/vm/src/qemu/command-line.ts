@@ -14,8 +14,10 @@ export interface QemuKernel {
 
 /** A machine that QEMU is to be. */
 export interface QemuMachine {
-  /** MiB of guest memory, in one shared and sealed memfd. Default 256. */
+  /** MiB of guest memory. Default 256. */
   readonly memory?: number;
+  /** Whether memory is one shared and sealed memfd, or QEMU's own: then devices outside reach it by messages alone. Default true. */
+  readonly shared?: boolean;
   /** Default 1: with `tcg` more of them make a guest slower. */
   readonly cpus?: number;
   /** Default `tcg`. */
@@ -70,18 +72,30 @@ const escaped = (text: string): string => text.replaceAll(',', ',,');
 
 const channelArgs = ({ name, fd }: QemuChannel): string[] => ['-chardev', `socket,id=${escaped(name)},fd=${fd}`];
 
+const memoryBackend = (memory: number, shared: boolean): string =>
+  shared ? `memory-backend-memfd,id=ram,size=${memory}M,share=on` : `memory-backend-ram,id=ram,size=${memory}M`;
+
 /**
  * QEMU's arguments for a machine. Nothing of QEMU's defaults is there: no network, no display, no default devices.
- * Guest memory is a memfd that is shared and cannot shrink, which is what a vfio-user server maps.
+ * Guest memory is a memfd that is shared and cannot shrink, which is what a vfio-user server maps, unless it is not to be shared.
  * Channels `console` and `shell` become serial ports 0 and 1, `qmp` the monitor, `qtest` the test protocol; others are only declared.
  */
 export function qemuArguments(machine: QemuMachine, channels: readonly QemuChannel[] = []): string[] {
-  const { memory = 256, cpus = 1, accelerator = 'tcg', devices = [], kernel, reboots = false, args = [] } = machine;
+  const {
+    memory = 256,
+    shared = true,
+    cpus = 1,
+    accelerator = 'tcg',
+    devices = [],
+    kernel,
+    reboots = false,
+    args = [],
+  } = machine;
   const has = (name: string): boolean => channels.some((channel) => channel.name === name);
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-accel', accelerator, '-smp', String(cpus)],
     ...['-M', 'q35,memory-backend=ram', ...(accelerator === 'qtest' ? [] : ['-cpu', 'max'])],
-    ...['-m', String(memory), '-object', `memory-backend-memfd,id=ram,size=${memory}M,share=on`],
+    ...['-m', String(memory), '-object', memoryBackend(memory, shared)],
     ...(reboots ? [] : ['-no-reboot']),
     ...channels.flatMap(channelArgs),
     ...(has('qmp') ? ['-qmp', 'chardev:qmp'] : []),
