@@ -42,7 +42,7 @@ export interface GvtOptions {
    * reproducibly. Default: as fast as this process can.
    */
   readonly engineBytesPerMs?: number;
-  /** Milliseconds that one command of a ring, with all its batches, may take before its engine counts as hung. Default 10000. */
+  /** Milliseconds that a submission may keep an engine before that counts as hung. Default 10000. */
   readonly engineHangMs?: number;
   /**
    * What stands between a vGPU and its pins: where the real GPU sits behind an IOMMU, something that maps what is pinned and

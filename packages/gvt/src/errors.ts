@@ -106,7 +106,8 @@ export const gvtErrors = catalogue('GVT', {
   ],
   ENGINE_HUNG: [
     'EIO',
-    (d: { milliseconds: number }) => `one ring command kept its engine for ${d.milliseconds} ms; the engine was reset`,
+    (d: { milliseconds: number }) =>
+      `a submission kept its engine for ${d.milliseconds} ms; the engine is halted until it is reset`,
   ],
   JOB_TOO_LONG: [
     'E2BIG',

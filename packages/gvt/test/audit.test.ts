@@ -299,6 +299,16 @@ describe('what is judged is what runs', () => {
     guest.finish();
   });
 
+  test('global batches in a circle pass the audit, and stop at the limit', () => {
+    const guest = new ExeclistGuest();
+    const a = guest.context('bcs');
+    guest.poke(FRAME.BATCH, 0, miBatchBufferStart(guest.at(FRAME.BATCH, 64)));
+    guest.poke(FRAME.BATCH, 64, miBatchBufferStart(guest.at(FRAME.BATCH)));
+    guest.execute(a, miBatchBufferStart(guest.at(FRAME.BATCH)));
+    assert.deepEqual([guest.device.engine, guest.device.engineError?.errno], ['halted', 'E2BIG']);
+    guest.finish();
+  });
+
   test('the second level is called and comes back, from its copy', () => {
     const guest = new ExeclistGuest();
     const a = guest.context('bcs');

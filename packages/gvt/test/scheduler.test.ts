@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createGvtDriver, type GvtOptions, miStoreDword, xyColorBlt } from '@pinion/gvt';
+import {
+  createGvtDriver,
+  type GvtOptions,
+  INTERRUPT,
+  MODE,
+  miStoreDword,
+  miUserInterrupt,
+  RING,
+  xyColorBlt,
+} from '@pinion/gvt';
 import { type Context, ExeclistGuest, engineOf, FRAME } from './execlist-guest.js';
 import { ManualClock } from './fake-guest.js';
 
@@ -202,6 +211,59 @@ describe('one GPU, several guests', () => {
     const load = new Load(good);
     bad.clock.advance(SECOND);
     assert.deepEqual([bad.device.engine, bad.device.engineError?.errno], ['halted', 'EIO']);
+    assert.ok(load.done > 200, `${load.done}`);
+    finish(guests, [load]);
+  });
+});
+
+describe('a guest that never stops', () => {
+  /** Fills in the ring of the registers, and one more from each interrupt: the ring is never empty. */
+  function flood(guest: ExeclistGuest): () => number {
+    guest.write32(BCS.base + RING.MODE, MODE.EXECLIST << 16);
+    guest.startRing(guest.at(250), 250, 4);
+    let done = 0;
+    const rect = { x1: 0, y1: 0, x2: 1024, y2: 1 };
+    const fill = xyColorBlt({ target: { address: guest.at(100), pitch: 4096 }, rect, color: 1 });
+    const feed = () => guest.submit(fill, miUserInterrupt());
+    guest.device.setIrqSink(() => {
+      done += 1;
+      guest.write32(INTERRUPT.IIR, 0xffffffff);
+      feed();
+    });
+    for (let at = 0; at < 8; at++) feed();
+    return () => done;
+  }
+
+  test('in ring mode gets its share and no more', () => {
+    const guests = guestsOf(['V5_8', 'V5_8']);
+    const [greedy, good] = guests;
+    assert.ok(greedy && good);
+    const flooded = flood(greedy);
+    const load = new Load(good);
+    greedy.clock.advance(3 * SECOND);
+    const before = [flooded(), load.done] as const;
+    greedy.clock.advance(2 * SECOND);
+    const share = (load.done - before[1]) / (flooded() - before[0] + load.done - before[1]);
+    assert.ok(share > 0.4 && share < 0.6, `${share}`);
+    greedy.device.setIrqSink(undefined);
+    finish(guests, [load]);
+  });
+
+  test('with a submission of many long batches is stopped when its time is over', () => {
+    const guests = guestsOf(['V5_8', 'V5_8'], { engineHangMs: 500 });
+    const [greedy, good] = guests;
+    assert.ok(greedy && good);
+    const context = greedy.context('bcs');
+    const rect = { x1: 0, y1: 0, x2: 1024, y2: 8 };
+    greedy.emit(
+      context,
+      ...new Array<number[]>(100).fill(xyColorBlt({ target: { address: 0, pitch: 4096 }, rect, color: 1 })),
+    );
+    greedy.start(context);
+    greedy.clock.advance(1);
+    const load = new Load(good);
+    greedy.clock.advance(SECOND);
+    assert.deepEqual([greedy.device.engine, greedy.device.engineError?.name], ['halted', 'GVT_ENGINE_HUNG']);
     assert.ok(load.done > 200, `${load.done}`);
     finish(guests, [load]);
   });

@@ -6,8 +6,6 @@ export type Step = number | 'wait';
  * case, also when the job is taken away between two steps, `release` is the last call and comes once.
  */
 export interface EngineJob {
-  /** Ring commands done so far. A job that stands too long at one number is hung. */
-  readonly milestones: number;
   /** Makes everything ready. @throws PinionError when it cannot; then nothing of it runs. */
   start(): void;
   /** Any step may be the last one; a step calls nobody who could call back. @throws PinionError when the work is refused. */

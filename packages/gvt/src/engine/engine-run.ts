@@ -11,7 +11,7 @@ const POLL = 1;
 export interface RunLimits {
   /** Bytes that an engine touches in a millisecond of the clock; infinite: as many as this process can. */
   readonly bytesPerMs: number;
-  /** Milliseconds that one command of a ring, with all its batches, may take before the engine counts as hung. */
+  /** Milliseconds that a job may take before its engine counts as hung. */
   readonly hangMs: number;
 }
 
@@ -21,7 +21,6 @@ export class EngineRun {
   readonly #clock: Clock;
   readonly #limits: RunLimits;
   #steps: Generator<Step, void> | undefined;
-  #milestone = 0;
   #deadline = 0;
   #over = false;
   #cancelTimer: (() => void) | undefined;
@@ -68,8 +67,8 @@ export class EngineRun {
 
   /** A slice of at most a millisecond of the engine's time, if that is measured; time passes after the work. */
   #slice(steps: Generator<Step, void>): void {
-    this.#checkDeadline();
-    const { bytesPerMs } = this.#limits;
+    const { bytesPerMs, hangMs } = this.#limits;
+    if (this.#clock.now() >= this.#deadline) throw gvtErrors.ENGINE_HUNG({ milliseconds: hangMs });
     const most = Math.min(SLICE, bytesPerMs);
     let work = 0;
     let step = this.#step(steps);
@@ -89,16 +88,6 @@ export class EngineRun {
     const step = steps.next();
     this.#job.notify();
     return this.#over ? undefined : step;
-  }
-
-  #checkDeadline(): void {
-    const { milestones } = this.#job;
-    const now = this.#clock.now();
-    if (milestones !== this.#milestone) {
-      this.#milestone = milestones;
-      this.#deadline = now + this.#limits.hangMs;
-    }
-    if (now >= this.#deadline) throw gvtErrors.ENGINE_HUNG({ milliseconds: this.#limits.hangMs });
   }
 
   /** The time of the last slice passes; then the guest hears of it. */

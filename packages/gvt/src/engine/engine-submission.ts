@@ -175,6 +175,7 @@ export class EngineSubmission {
       new RingJob({
         streamer: this.#streamer,
         job: { rings: [this.#ring], ggtt: this.#parts.memory, ppgtt: undefined },
+        ring: this.#ring,
         onEvents: (events) => this.#parts.interrupts.raise(...events),
         onFail: (cause) => this.#halt(cause),
       }),

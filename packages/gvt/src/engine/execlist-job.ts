@@ -82,10 +82,6 @@ export class ExeclistJob implements EngineJob {
     return this.#place.tail;
   }
 
-  get milestones(): number {
-    return this.#request.streamer.milestones;
-  }
-
   /** Copies and audits, once. @throws as JobScan; whatever taking an address space throws. */
   scan(): void {
     if (this.#scan !== undefined) return;

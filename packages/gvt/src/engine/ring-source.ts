@@ -18,6 +18,8 @@ export class LiveRing implements RingSource {
   readonly #base: number;
   #start = 0;
   #size = RING_UNIT;
+  /** Bytes that are still to be run. */
+  #left = 0;
 
   constructor(registers: RegisterFile, memory: GraphicsAccess, { base }: Engine) {
     this.#registers = registers;
@@ -25,9 +27,17 @@ export class LiveRing implements RingSource {
     this.#base = base;
   }
 
+  /** What the ring holds now is to be run. */
+  begin(): void {
+    const size = ringSize(this.#get(RING.CTL));
+    const tail = this.#get(RING.TAIL) & TAIL_OFFSET;
+    // why: an offset beyond the ring is refused when the first command is read
+    this.#left = Math.max(this.#head, tail) < size ? (tail - this.#head + size) % size : size;
+  }
+
   get idle(): boolean {
     const off = (this.#get(RING.CTL) & RING_ENABLE) === 0;
-    return off || this.#head === (this.#get(RING.TAIL) & TAIL_OFFSET);
+    return off || this.#left <= 0 || this.#head === (this.#get(RING.TAIL) & TAIL_OFFSET);
   }
 
   get position(): number {
@@ -52,6 +62,7 @@ export class LiveRing implements RingSource {
   advance(dwords: number): void {
     const old = this.#get(RING.HEAD);
     const head = (old & HEAD_OFFSET) + dwords * 4;
+    this.#left -= dwords * 4;
     const wraps = (old >>> WRAP_SHIFT) + (head >= this.#size ? 1 : 0);
     this.#registers.set(this.#base + RING.HEAD, (wraps << WRAP_SHIFT) | (head % this.#size));
   }

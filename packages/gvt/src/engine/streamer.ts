@@ -58,7 +58,6 @@ export class CommandStreamer implements CommandRun {
   #batches: Batch[] = [];
   #dwords = 0;
   #work = 0;
-  #milestones = 0;
   #events: GvtEvent[] = [];
   #at = 0;
 
@@ -86,11 +85,6 @@ export class CommandStreamer implements CommandRun {
     return this.words[0] ?? 0;
   }
 
-  /** Ring commands done since the job began. */
-  get milestones(): number {
-    return this.#milestones;
-  }
-
   get ticks(): number {
     return Math.floor(this.#clock.now() * TICKS);
   }
@@ -110,7 +104,6 @@ export class CommandStreamer implements CommandRun {
     this.#batches = [];
     this.#events = [];
     this.#work = 0;
-    this.#milestones = 0;
     for (const ring of job.rings) while (!ring.idle) yield* this.#runCommand(ring, job);
     if (this.#work > 0) yield this.#takeWork();
   }
@@ -127,7 +120,6 @@ export class CommandStreamer implements CommandRun {
       if (this.#perform(next) === 'more') yield* this.#proceed(next);
     }
     ring.advance(length);
-    this.#milestones += 1;
     if (this.#due) yield this.#takeWork();
   }
 
