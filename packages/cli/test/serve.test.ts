@@ -181,6 +181,7 @@ describe('pinion serve', { concurrency: 4 }, () => {
     const args = ['serve', '--device', 'edu', '--fd', '3', '--json'];
     using pinion = new Pinion(args, { folder: folder.path, fds: [listener.fd.number] });
     listener.close();
+    await pinion.says('"ready"');
     for (let client = 0; client < 2; client += 1) {
       const each = await connect(folder.file('s.sock'));
       await each.reset();
