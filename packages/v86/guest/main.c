@@ -109,7 +109,10 @@ int kernel_main(uint32_t *info) {
   else if (asked("overlap") && count > 1) overlap();
   else if (asked("wild")) wild();
   else if (asked("fault")) ((void (*)(void))0xf0000000)();
-  else if (asked("spin")) for (;;) {}
+  else if (asked("runaway")) {
+    uint32_t to = 0x40000000, many = 0xffffffff;
+    __asm__ volatile("rep insb" : "+D"(to), "+c"(many) : "d"(0xf0) : "memory");
+  } else if (asked("spin")) for (;;) {}
   else if (asked("wait")) {
     say("wait: sleeping");
     wait_for(&never, 1);

@@ -24,7 +24,7 @@ export type CpuState = 'running' | 'halted' | 'dead';
 export interface X86Cpu {
   /** The RAM, live. A new view of it when the emulator moved it; empty after `forget`. */
   readonly ram: Uint8Array<ArrayBuffer>;
-  /** Executes a bounded number of instructions. @throws V86_CPU_FAULT (EFAULT): the CPU cannot go on. */
+  /** Executes a bounded number of instructions. @throws V86_CPU_FAULT (EFAULT), V86_RUNAWAY (ETIMEDOUT): the CPU cannot go on. */
   step(): CpuState;
   /** The level of an interrupt line, 0 to 15. May be called within a trap. */
   setIrq(line: number, up: boolean): void;

@@ -33,6 +33,11 @@ export const v86Errors = catalogue('V86', {
     'EFAULT',
     (d: { why: string }) => `the guest stopped its CPU with a fault that nobody handles (a PC would reset): ${d.why}`,
   ],
+  RUNAWAY: [
+    'ETIMEDOUT',
+    (d: { accesses: number }) =>
+      `the guest made ${d.accesses} accesses outside of RAM without giving anybody else a turn; the CPU was stopped`,
+  ],
   MEMORY_MOVED: [
     'EFAULT',
     (d: { from: number; to: number }) =>

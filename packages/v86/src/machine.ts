@@ -87,7 +87,7 @@ export class X86Machine {
 
   /**
    * Lets the CPU run until the guest ends. Between slices of some milliseconds, and while it waits for an interrupt, the event loop has its
-   * turn. @throws V86_STOPPED (ECANCELED), V86_CPU_FAULT, V86_MEMORY_MOVED (EFAULT), V86_RUNNING (EBUSY) the second time.
+   * turn. @throws V86_STOPPED (ECANCELED), V86_CPU_FAULT, V86_MEMORY_MOVED (EFAULT), V86_RUNAWAY (ETIMEDOUT), V86_RUNNING (EBUSY) the second time.
    */
   async run(): Promise<GuestEnd> {
     if (this.#state === 'stopped') throw v86Errors.STOPPED({ guest: this.#name });

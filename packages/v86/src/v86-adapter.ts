@@ -5,6 +5,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { PinionError } from '@pinion/core';
 import { V86 } from 'v86';
 import type { CpuFactory, CpuOptions, CpuState, X86Cpu } from './cpu.js';
 import { v86Errors } from './errors.js';
@@ -38,6 +39,11 @@ const DISPLAY_BYTES = 256 * 1024;
 const MS_PER_LOOK = 2;
 /** What the emulator answers when no timer of a PC is about to fire; there are none here. */
 const NO_TIMER = 100;
+/**
+ * Accesses outside RAM in one slice that a guest may have: a fill of 4 MiB by dwords. The emulator does a repeated instruction
+ * (REP INS) as a whole, and with a count of four billion nobody else in the process would ever have a turn.
+ */
+const MOST_ACCESSES = 2 ** 20;
 const INTERRUPT_FLAG = 0x200;
 /** Interrupt command register of the local APIC, and its bits for `to this CPU, edge, fixed`. Source: Intel SDM volume 3, 10.6.1. */
 const APIC_COMMAND = 0xfee0_0300;
@@ -110,6 +116,8 @@ export function missingNames(imports: Named, exports: Named): readonly string[] 
 interface TrapState {
   failure: { readonly cause: unknown } | undefined;
   complaint: string;
+  /** Since the slice began. */
+  accesses: number;
 }
 
 /**
@@ -123,7 +131,7 @@ export const createV86Cpu: CpuFactory = async (options) => {
     throw cause;
   });
   return new Promise((resolve, reject) => {
-    const state: TrapState = { failure: undefined, complaint: '' };
+    const state: TrapState = { failure: undefined, complaint: '', accesses: 0 };
     // A rejection would be nobody's: the caller is told here, and the emulator waits for ever.
     const fail = (cause: unknown): Promise<never> => {
       reject(v86Errors.NOT_STARTED({ why: String(cause) }, cause));
@@ -181,9 +189,14 @@ function silenced({ warn }: CpuOptions, state: TrapState, text: (from: number, l
   };
 }
 
-/** Ours come first in every access; what they throw is kept for `step`, because an exception must not cross the module. */
+/**
+ * Ours come first in every access; what they throw is kept for `step`, because an exception that crosses the module leaves it in pieces.
+ * That is the one way to stop it, though.
+ */
 function replaced({ traps }: CpuOptions, env: Imports, state: TrapState): object {
   const guarded = <T>(action: () => T, otherwise: T): T => {
+    state.accesses += 1;
+    if (state.accesses > MOST_ACCESSES) throw v86Errors.RUNAWAY({ accesses: MOST_ACCESSES });
     try {
       return action();
     } catch (cause) {
@@ -240,6 +253,8 @@ class EmulatedCpu implements X86Cpu {
   readonly #exports: Exports;
   readonly #place: Place;
   #forgotten = false;
+  /** Why it cannot go on. */
+  #broken: unknown;
 
   constructor(exports: Exports, place: Place) {
     this.#exports = exports;
@@ -261,13 +276,13 @@ class EmulatedCpu implements X86Cpu {
   }
 
   setIrq(line: number, up: boolean): void {
-    if (this.#forgotten) return;
+    if (this.#forgotten || this.#broken !== undefined) return;
     if (up) this.#exports.device_raise_irq(line);
     else this.#exports.device_lower_irq(line);
   }
 
   deliverMessage(vector: number): void {
-    if (!this.#forgotten) this.#exports.write32(APIC_COMMAND, TO_SELF | vector);
+    if (!this.#forgotten && this.#broken === undefined) this.#exports.write32(APIC_COMMAND, TO_SELF | vector);
   }
 
   forget(): void {
@@ -277,13 +292,22 @@ class EmulatedCpu implements X86Cpu {
     this.#exports.memory.grow(0);
   }
 
+  /** After a throw the module is in pieces: it is not entered again. */
   #execute(): number {
+    if (this.#broken !== undefined) throw this.#broken;
+    this.#place.state.accesses = 0;
     try {
       return this.#exports.main_loop();
     } catch (cause) {
-      // The emulator gives up by a trap of WebAssembly, with a message at best.
-      const why = this.#place.state.complaint || (cause instanceof Error ? cause.message : String(cause));
-      throw v86Errors.CPU_FAULT({ why }, cause);
+      this.#broken = this.#faultOf(cause);
+      throw this.#broken;
     }
+  }
+
+  /** The emulator gives up by a trap of WebAssembly, with a message at best. */
+  #faultOf(cause: unknown): unknown {
+    if (cause instanceof PinionError) return cause;
+    const why = this.#place.state.complaint || (cause instanceof Error ? cause.message : String(cause));
+    return v86Errors.CPU_FAULT({ why }, cause);
   }
 }

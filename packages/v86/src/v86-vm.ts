@@ -89,7 +89,7 @@ export class V86Vm implements RunningGuest {
 
   /**
    * Lets the guest run until it ends. @throws VM_KILLED, VM_STOPPED (ECANCELED) if the VM ended meanwhile, V86_CPU_FAULT, V86_MEMORY_MOVED
-   * (EFAULT), V86_RUNNING (EBUSY) the second time.
+   * (EFAULT), V86_RUNAWAY (ETIMEDOUT), V86_RUNNING (EBUSY) the second time.
    */
   run(): Promise<GuestEnd> {
     return this.vm.run(() => this.#machine.run());
