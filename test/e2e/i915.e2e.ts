@@ -1,5 +1,8 @@
 // Linux's own i915 driver, unmodified, on a vGPU behind a real QEMU: engines, contexts, display, hot plug, suspend and removal.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { definePlugin } from '@pinion/core';
 import {
@@ -13,12 +16,22 @@ import {
 } from '@pinion/gvt';
 import { LinuxGuest, vfioUserDevice } from '@pinion/vm';
 import { DeviceHouse } from './device-house.js';
+import { temporaryFolder } from './disks.js';
 import { timed } from './stopwatch.js';
 
+/** What a program of the guest does with its GPU; in C, since it speaks to the kernel. */
+const FILL = join(import.meta.dirname, '..', '..', 'e2e', 'guest', 'i915-fill.c');
 const UUID = '5e2e0000-0000-4000-8000-000000000001';
 const [WIDTH, HEIGHT] = [1920, 1200];
 /** Pages of a picture of that size, 4 bytes a pixel. */
 const PICTURE = (WIDTH * HEIGHT * 4) / 4096;
+
+/** The program, without libraries; undefined where nobody can make one. */
+function fillProgram(folder: string): Uint8Array | undefined {
+  const program = join(folder, 'i915-fill');
+  const { status } = spawnSync(process.env['CC'] ?? 'cc', ['-O1', '-static', '-o', program, FILL], { stdio: 'ignore' });
+  return status === 0 ? readFileSync(program) : undefined;
+}
 
 /** Pixels that are not black. */
 const lit = (pixels: Uint8Array): number => {
@@ -62,10 +75,12 @@ test('Linux drives a vGPU with its stock i915', async (t) => {
   const house = await DeviceHouse.open(t, [{ name: 'vgpu', plugin, driver: 'gvt', type: 'V5_4' }]);
   const device = driver.device(UUID);
   assert.ok(device !== undefined);
+  const fill = fillProgram(temporaryFolder(t));
+  const files = new Map(fill === undefined ? [] : [['bin/i915-fill', { data: fill, mode: 0o755 }]]);
   const guest = await timed(t, 'boot', () =>
     LinuxGuest.boot({
       name: 'i915',
-      contents: { modules: ['i915'] },
+      contents: { modules: ['i915'], files },
       machine: { memory: 1024, devices: [vfioUserDevice(house.path('vgpu'), { id: 'vgpu' })] },
       bootLimit: 180_000,
     }),
@@ -93,6 +108,14 @@ test('Linux drives a vGPU with its stock i915', async (t) => {
     const { frame, damage } = await picture;
     assert.deepEqual([frame.width, frame.height], [WIDTH, HEIGHT]);
     assert.ok(damage.x2 > damage.x1 && damage.y2 > damage.y1);
+  });
+
+  await t.test('programs fill rectangles on the blitter, in address spaces of their own', async (sub) => {
+    if (fill === undefined) return sub.skip('there is no C compiler that links without libraries');
+    assert.equal(await guest.sh('i915-fill'), `${36 * 43} filled, 0 wrong`);
+    const several = await guest.sh('for program in 1 2 3 4; do i915-fill & done; wait');
+    assert.deepEqual(new Set(several.split('\n')), new Set([`${36 * 43} filled, 0 wrong`]));
+    assert.deepEqual([device.failsafe, device.engineError, device.stats.faults], [undefined, undefined, 0]);
   });
 
   await t.test('an exported picture holds its pages while the driver goes, and shows its last text', async () => {
