@@ -53,7 +53,7 @@ for (const [road, go] of Object.entries(ROADS)) {
     return seen.some((byte) => byte !== 0);
   });
   results[road] = {
-    old: [...kept.flatMap((bytes) => [...bytes.subarray(0, 8)])].some((byte) => byte === 7),
+    old: kept.some((bytes) => bytes[0] === 7 || bytes[63] === 7),
     touched,
     accessors: [() => pins.views(), () => pins.read(0, 1), () => pins.write(0, Uint8Array.of(1))].map(outcome),
     frames: outcome(() => world.pages.bytes(asPfn(frame), 1)),
