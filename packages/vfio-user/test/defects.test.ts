@@ -95,6 +95,11 @@ const TABLE: readonly Row[] = [
   ['a DMA message breaks when the client sends in between', 'guest-dma', 'requests wait and cross it'],
   ['the answer to a DMA message is believed whatever it is about', 'guest-dma', 'fails when the client answers'],
   ['a late answer ends the connection', 'guest-dma', 'its late answer is passed over'],
+  [
+    'an answer that the client’s socket has no room for is lost, and the disk hangs',
+    'guest-dma',
+    'asks for no more than 64 KiB at a time',
+  ],
   ['an unmap waits for a DMA message that its client does not answer', 'guest-dma', 'ends with the unmap of its range'],
   // Cloud Hypervisor
   [
