@@ -29,4 +29,8 @@ program() {
 program self-test self-test.S
 program devices boot.S machine.c pci.c edu.c gpio.c nvme.c disk.c main.c
 program studio boot.S machine.c pci.c gpio.c nvme.c disk.c vgpu.c studio.c
-"$CC" --version | head -n 1 >"$out/built-with"
+# Who built them: compiler and linker.
+{
+  "$CC" --version | head -n 1
+  ld --version | head -n 1
+} >"$out/built-with"

@@ -9,19 +9,23 @@ import { checkImage } from '@pinion/v86';
 import { guestFile, startPc } from './pc.js';
 
 const BUILT = ['self-test.elf', 'devices.elf', 'studio.elf'] as const;
-/** Who built the files that are in the repository. Another compiler makes other code of the same sources. */
+/** Who built the files that are in the repository. Another compiler or linker makes other code of the same sources. */
 const BUILDER = readFileSync(guestFile('built-with'), 'utf8').trim();
 
-function compiler(): string | undefined {
-  const { status, stdout } = spawnSync('gcc', ['--version'], { encoding: 'utf8' });
-  return status === 0 ? stdout.split('\n')[0]?.trim() : undefined;
+/** Compiler and linker of this machine, as `built-with` names them; undefined if one is missing. */
+function builder(): string | undefined {
+  const lines = ['gcc', 'ld'].map((tool) => {
+    const { status, stdout } = spawnSync(tool, ['--version'], { encoding: 'utf8' });
+    return status === 0 ? stdout.split('\n')[0]?.trim() : undefined;
+  });
+  return lines.includes(undefined) ? undefined : lines.join('\n');
 }
 
 /** Whether `gcc` can make code for i386 at all: one of an ARM machine cannot. */
 const can32 = (): boolean => spawnSync('gcc', ['-m32', '-E', '-x', 'c', '-'], { input: '' }).status === 0;
 
 test('the sources make the guests that are in the repository', async (t) => {
-  const found = compiler();
+  const found = builder();
   if (found === undefined || !can32()) return t.skip('there is no gcc that knows -m32');
   const folder = mkdtempSync(join(tmpdir(), 'pinion-guests-'));
   t.after(() => rmSync(folder, { recursive: true }));
