@@ -123,6 +123,26 @@ describe('pinion serve', { concurrency: 4 }, () => {
     assert.equal(unmapped.length, 2);
   });
 
+  test('--vm auto: which devices belong together is seen from the memory that their clients map', async () => {
+    using folder = new Folder();
+    const devices = ['a', 'b', 'c'].flatMap((name) => ['--device', `edu,name=${name},socket=${name}.sock`]);
+    const args = ['serve', ...devices, '--vm', 'auto', '--json', '--log-level', 'debug'];
+    using pinion = new Pinion(args, { folder: folder.path });
+    await pinion.says('"ready"');
+    const [a, b, c] = await Promise.all(['a', 'b', 'c'].map((name) => connect(folder.file(`${name}.sock`))));
+    assert.ok(a && b && c);
+    using ram = createMemfd(sys, 'ram', 1n << 20n);
+    using other = createMemfd(sys, 'ram', 1n << 20n);
+    await a.mapDma({ address: 0n, size: 1n << 20n, fd: ram });
+    await b.mapDma({ address: 0n, size: 1n << 20n, fd: ram });
+    await c.mapDma({ address: 0n, size: 1n << 20n, fd: other });
+    for (const client of [a, b, c]) client.close();
+    const end = await pinion.stop();
+    assertClean(end);
+    const count = (name: string): number => eventsOf(end.out).filter(({ event }) => event === name).length;
+    assert.deepEqual([count('dma:mapped'), count('dma:unmapped')], [2, 2]);
+  });
+
   test('a socket that nobody listens on is replaced; one in use, or of somebody else at the end, stays', async () => {
     using folder = new Folder();
     const path = folder.file('s.sock');

@@ -125,6 +125,11 @@ export class PooledSeat implements DeviceHome {
     return this.#seat.file;
   }
 
+  /** Whether the device has pages pinned. */
+  get holdsPages(): boolean {
+    return this.#seat.holdsPages;
+  }
+
   /** @throws as `DeviceSeat.reopen`. */
   reopen(): Promise<void> {
     return this.#seat.reopen();

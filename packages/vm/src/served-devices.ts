@@ -2,7 +2,9 @@ import { type Clock, type Log, type Mdev, type Mediator, silentLog, systemClock,
 import type { Sys } from '@pinion/sys';
 import {
   type ClientPages,
+  type DeviceSeat,
   type ListenOn,
+  type PooledSeat,
   Server,
   ServerListener,
   type ServerOptions,
@@ -10,6 +12,7 @@ import {
   type SocketTransportOptions,
   servedDevice,
   type Transport,
+  VmPool,
   VmSpace,
 } from '@pinion/vfio-user';
 import type { Accounting } from './accounting.js';
@@ -40,8 +43,8 @@ export interface ServedDevicesOptions {
 export interface SeatRequest {
   /** For messages; unique. */
   readonly name: string;
-  /** Devices of one VM share a container. */
-  readonly vm: string;
+  /** Devices of one VM share a container. Absent: its VM is recognised by the memory that its client maps, see `VmPool`. */
+  readonly vm?: string;
   readonly mdev: Mdev;
 }
 
@@ -57,9 +60,17 @@ export interface Leftovers {
 interface Seat {
   readonly name: string;
   readonly server: WatchedServer;
-  readonly space: VmSpace;
   readonly uuid: string;
 }
+
+/** Where a device is open, and what its server maps into. */
+interface Place {
+  readonly seat: DeviceSeat | PooledSeat;
+  readonly space: ServerOptions['space'];
+}
+
+/** What messages call a VM that nobody named. */
+const UNNAMED = 'vm';
 
 /**
  * Devices of a mediator for VMMs in other processes: one container per VM, one vfio-user server per device. First `add` all of
@@ -69,6 +80,7 @@ export class ServedDevices {
   readonly #options: ServedDevicesOptions;
   readonly #spaces = new Map<string, VmSpace>();
   readonly #seats = new Map<string, Seat>();
+  #pool: VmPool | undefined;
   readonly #ends: Promise<void>[] = [];
   readonly #teardown = new Teardown();
 
@@ -81,14 +93,13 @@ export class ServedDevices {
 
   /** Opens a device in its VM's container. @throws what core, the backend and the driver throw; nothing changed then. */
   async add({ name, vm, mdev }: SeatRequest): Promise<void> {
-    const space = this.#spaceOf(vm);
-    const seat = await space.attach(mdev.group, mdev.uuid);
+    const { seat, space } = await (vm === undefined ? this.#seatInPool(mdev) : this.#seatIn(vm, mdev));
     const pci = mdev.parent.driver.deviceApi === 'vfio-pci';
     const device = { ...servedDevice(seat, { pci }), name };
     const { sys, clock = systemClock, log = silentLog, readsNeverFail = false } = this.#options;
     const seats = { reopen: () => seat.reopen(), holdsPages: () => seat.holdsPages };
-    const options = { device, space: space.dma, sys, clock, log, readsNeverFail, ...seats };
-    this.#seats.set(name, { name, space, uuid: mdev.uuid, server: new WatchedServer(options, this.#options) });
+    const options = { device, space, sys, clock, log, readsNeverFail, ...seats };
+    this.#seats.set(name, { name, uuid: mdev.uuid, server: new WatchedServer(options, this.#options) });
   }
 
   /** Lets clients of a device in. A path is the caller's to remove, before and after. @throws VM_NO_DEVICE (ENODEV), and as `ServerListener`. */
@@ -111,7 +122,7 @@ export class ServedDevices {
     await this.#seat(name).server.session?.done;
   }
 
-  /** What a VM holds through its container; a VM without devices holds nothing. */
+  /** What a VM that was named holds through its container; a VM without devices holds nothing. */
   accounting(vm: string): Accounting {
     const space = this.#spaces.get(vm);
     const stats = space?.container.stats;
@@ -133,7 +144,7 @@ export class ServedDevices {
   /** What there is of all VMs; after `close`, what is left. */
   get leftovers(): Leftovers {
     const { pages, sys } = this.#options;
-    const locked = [...this.#spaces.values()].map(({ task }) => task.mm.lockedPages);
+    const locked = [...this.#spaces.values(), ...(this.#pool?.vms ?? [])].map(({ task }) => task.mm.lockedPages);
     return {
       mappings: pages.pieces,
       pins: pages.references,
@@ -145,6 +156,23 @@ export class ServedDevices {
   /** Ends connections, newest first, then the VMs. The mediator stays. @throws as `Teardown.run`, after all was tried. */
   async close(): Promise<void> {
     await this.#teardown.run();
+  }
+
+  async #seatIn(vm: string, { group, uuid }: Mdev): Promise<Place> {
+    const space = this.#spaceOf(vm);
+    const seat = await space.attach(group, uuid);
+    return { seat, space: space.dma };
+  }
+
+  async #seatInPool({ group, uuid }: Mdev): Promise<Place> {
+    if (this.#pool === undefined) {
+      const { mediator, pages, vm, log = silentLog } = this.#options;
+      const pool = new VmPool({ mediator, pages, name: UNNAMED, log, ...vm });
+      this.#pool = pool;
+      this.#teardown.defer(() => pool.close());
+    }
+    const seat = await this.#pool.seat(group, uuid);
+    return { seat, space: seat };
   }
 
   #spaceOf(name: string): VmSpace {

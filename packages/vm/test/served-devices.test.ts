@@ -55,7 +55,11 @@ interface House {
 }
 
 /** Devices `a` and `b` of VM `one`, and `c` of VM `two`, each at its socket. */
-async function serve(t: TestContext, options: Partial<ServedDevicesOptions> = {}): Promise<House> {
+async function serve(
+  t: TestContext,
+  options: Partial<ServedDevicesOptions> = {},
+  { named = true } = {},
+): Promise<House> {
   const folder = mkdtempSync(join(tmpdir(), 'pinion-served-'));
   t.after(() => rmSync(folder, { recursive: true }));
   const sys = linuxSys();
@@ -74,7 +78,7 @@ async function serve(t: TestContext, options: Partial<ServedDevicesOptions> = {}
   const path = (name: string): string => join(folder, `${name}.sock`);
   for (const [index, name] of ['a', 'b', 'c'].entries()) {
     const mdev = await parent.create('one', `00000000-0000-4000-8000-00000000000${index}`);
-    await served.add({ name, vm: name === 'c' ? 'two' : 'one', mdev });
+    await served.add({ name, mdev, ...(named ? { vm: name === 'c' ? 'two' : 'one' } : {}) });
   }
   for (const name of ['a', 'b', 'c']) served.listen(name, { path: path(name) });
   return { sys, served, mediator, told, path };
@@ -130,6 +134,26 @@ describe('served devices', () => {
     await served.disconnected('b');
     assert.deepEqual(served.accounting('one').pinnedPages.size + served.accounting('one').mappings, 0);
     c.close();
+    await end(house);
+  });
+
+  test('devices whose VM nobody named find each other by the memory of their clients', async (t) => {
+    const house = await serve(t, {}, { named: false });
+    const { served, sys } = house;
+    const [a, b, c] = await Promise.all(['a', 'b', 'c'].map((name) => connect(house, name)));
+    assert.ok(a && b && c);
+    const [ram, other] = [createMemfd(sys, 'ram', 0x10_0000n), createMemfd(sys, 'other', 0x10_0000n)];
+    await a.mapDma({ address: 0n, size: 0x10_0000n, fd: ram });
+    await b.mapDma({ address: 0n, size: 0x10_0000n, fd: ram });
+    await c.mapDma({ address: 0n, size: 0x10_0000n, fd: other });
+    ram.close();
+    other.close();
+    assert.equal(served.leftovers.mappings, 2, 'a and b share one');
+    await pin(a, 0x1000n);
+    await pin(b, 0x1000n);
+    assert.deepEqual([served.leftovers.pins, served.leftovers.lockedPages], [1, 1], 'one page, held and charged once');
+    for (const client of [a, b, c]) client.close();
+    await Promise.all(['a', 'b', 'c'].map((name) => served.disconnected(name)));
     await end(house);
   });
 

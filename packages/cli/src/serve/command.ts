@@ -74,7 +74,7 @@ export function addServe(program: Command, run: Runner): void {
     .option('--size <BYTES>', "the only device's size, instead of an image: 64M")
     .option('--read-only', 'the only device refuses writes')
     .option('--type <TYPE>', 'which type of its driver the only device is')
-    .option('--vm <NAME>', 'name of the VM, for messages and UUIDs')
+    .option('--vm <NAME>', 'name of the VM, for messages and UUIDs; auto: VMs are recognised by the memory they map')
     .option('--memlock <BYTES>', 'RLIMIT_MEMLOCK of the VM; default: unlimited')
     .addOption(new Option('--iommu <TYPE>', 'the container').choices(Object.keys(IOMMU_TYPES)).default('type1v2'))
     .addOption(new Option('--profile <PROFILE>', 'whose answers type1 gives').choices(PROFILES))

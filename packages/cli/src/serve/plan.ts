@@ -13,6 +13,8 @@ export interface PlannedDevice {
 }
 
 export const DEFAULT_VM = 'vm';
+/** As `vm`: recognised by the memory that clients map. */
+export const AUTO_VM = 'auto';
 /** As `device`: the only vendor driver of the plugins that were named. */
 export const ONLY_DRIVER = '*';
 /** What such a device is called, unless it says so itself. */

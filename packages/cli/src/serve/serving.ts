@@ -8,7 +8,7 @@ import type { Output } from '../output.js';
 import { clearSocketPath, ownSocketPath } from '../socket-path.js';
 import type { Surroundings } from '../surroundings.js';
 import { DeviceDrivers } from './device-drivers.js';
-import type { PlannedDevice } from './plan.js';
+import { AUTO_VM, type PlannedDevice } from './plan.js';
 import type { PluginSource } from './plugin-module.js';
 import { clientEvents, followFacts, sayListening } from './serve-event.js';
 
@@ -98,7 +98,7 @@ async function addDevice(
   const { name, uuid, vm } = planned;
   const driver = await drivers.driverOf(planned);
   const mdev = await mediator.registerParent(name, driver.name).create(typeOf(planned, driver), uuid);
-  await served.add({ name, vm, mdev });
+  await served.add({ name, mdev, ...(vm === AUTO_VM ? {} : { vm }) });
 }
 
 /** The socket's file is removed when its listener is closed, whatever became of the others. */
