@@ -154,6 +154,35 @@ describe('context status', () => {
     guest.finish();
   });
 
+  test('of {A,B}, then {B}: it waits, so B leaves and comes in again', () => {
+    const guest = new ExeclistGuest();
+    const [a, b] = [guest.context('bcs'), guest.context('bcs')];
+    for (const context of [a, b]) guest.emit(context, miStoreDword(guest.at(FRAME.DATA, context.id * 4), 1));
+    guest.start(a, b);
+    guest.emit(b, miStoreDword(guest.at(FRAME.DATA, b.id * 4), 2));
+    guest.start(b);
+    guest.clock.drain();
+    assert.deepEqual(guest.csb(BCS), [
+      [0x1, 0],
+      [0x14, a.id],
+      [0x18, b.id],
+      [0x1, 0],
+      [0x18, b.id],
+    ]);
+    assert.deepEqual([guest.peek(FRAME.DATA, b.id * 4), status(guest)], [2, [0, 0]]);
+    guest.finish();
+  });
+
+  test('the same context twice in one submission is refused', () => {
+    const guest = new ExeclistGuest();
+    const a = guest.context('bcs');
+    guest.emit(a, miStoreDword(guest.at(FRAME.DATA), 1));
+    assert.throws(() => guest.start(a, a), { name: 'GVT_REGION_FAULT' });
+    guest.clock.drain();
+    assert.deepEqual([guest.peek(FRAME.DATA, 0), guest.csb(BCS)], [0, []]);
+    guest.finish();
+  });
+
   test('the buffer has six entries: pointer 7 at first, then 0 to 5 and round; the mirror is the buffer', () => {
     const guest = new ExeclistGuest();
     const a = guest.context('bcs');

@@ -230,11 +230,15 @@ export class EngineSubmission {
     if (!isValid(first)) throw this.#refused('the first context is not valid');
     const valid = [first, second].filter(isValid);
     if (!valid.every(hasPpgtt)) throw this.#refused('a context runs without an address space of its own');
+    if (valid.length === 2 && isSameContext(first, second)) throw this.#refused('both contexts are the same');
     if (this.#execlist.full) throw this.#refused('both slots hold contexts');
     if (this.#halted) throw this.#refused('the engine is halted');
     const jobs = this.#createAll(valid);
-    this.#execlist.scheduleIn([first, second]);
-    for (const job of jobs) this.#push(job);
+    const slot = this.#execlist.scheduleIn([first, second]);
+    for (const job of jobs) {
+      job.slot = slot;
+      this.#push(job);
+    }
   }
 
   /** All or none. The first job of an empty queue is audited at once, the others when their turn comes. */
@@ -264,13 +268,13 @@ export class EngineSubmission {
     });
   }
 
-  /** The context leaves the engine, unless the next job goes on with it. */
+  /** The context leaves the engine, unless the next job goes on with it; one that still waits for a slot comes in anew. */
   #completed(job: ExeclistJob, events: readonly GvtEvent[]): void {
     this.#queue = this.#queue.filter((waiting) => waiting !== job);
     if (events.length > 0) this.#parts.interrupts.raise(...events);
     const next = this.#queue[0];
-    const goesOn = next instanceof ExeclistJob && isSameContext(next.descriptor, job.descriptor);
-    if (!goesOn) this.#execlist.scheduleOut(job.descriptor);
+    const same = next instanceof ExeclistJob && isSameContext(next.descriptor, job.descriptor);
+    if (!same || this.#execlist.isPending(next.slot)) this.#execlist.scheduleOut(job.descriptor);
   }
 
   /** What the audit refuses condemns the guest; what stops an engine that runs a process's own batch does not. */

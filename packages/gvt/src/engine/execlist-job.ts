@@ -8,6 +8,7 @@ import { type ContextDescriptor, levelsOf, lrcaOf } from './context-descriptor.j
 import { ContextImage, type ContextState } from './context-image.js';
 import type { EngineJob, Step } from './engine-job.js';
 import { type Engine, RING } from './engines.js';
+import type { ExeclistSlot } from './execlist.js';
 import { JobScan } from './job-scan.js';
 import { type RingPlace, ringSize, ShadowRing } from './ring-source.js';
 import type { CommandStreamer } from './streamer.js';
@@ -41,6 +42,8 @@ export interface ExeclistJobRequest {
  */
 export class ExeclistJob implements EngineJob {
   readonly descriptor: ContextDescriptor;
+  /** What holds its context, once it was submitted. */
+  slot: ExeclistSlot | undefined;
   readonly #request: ExeclistJobRequest;
   readonly #image: ContextImage;
   readonly #place: RingPlace;

@@ -34,7 +34,7 @@ export const HWSP_CSB = 0x40;
 export const HWSP_CSB_POINTER = 0x7c;
 
 /** Two contexts that were submitted together; `index` is the slot of the hardware that holds them. */
-interface Slot {
+export interface ExeclistSlot {
   readonly index: 0 | 1;
   readonly contexts: readonly [ContextDescriptor, ContextDescriptor];
 }
@@ -53,10 +53,10 @@ export interface ExeclistParts {
  */
 export class ExeclistState {
   readonly #parts: ExeclistParts;
-  #running: Slot | undefined;
+  #running: ExeclistSlot | undefined;
   /** Which of the running slot's contexts is on the engine. */
   #element: 0 | 1 = 0;
-  #pending: Slot | undefined;
+  #pending: ExeclistSlot | undefined;
 
   constructor(parts: ExeclistParts) {
     this.#parts = parts;
@@ -83,10 +83,10 @@ export class ExeclistState {
     this.#showStatus();
   }
 
-  /** Two contexts, of which the second may be none, are given to the engine. Must not be called while `full`. */
-  scheduleIn(contexts: readonly [ContextDescriptor, ContextDescriptor]): void {
+  /** Two contexts, of which the second may be none, are given to the engine. Must not be called while `full`. @returns what holds them. */
+  scheduleIn(contexts: readonly [ContextDescriptor, ContextDescriptor]): ExeclistSlot {
     const running = this.#running;
-    const slot: Slot = { index: running?.index === 0 ? 1 : 0, contexts };
+    const slot: ExeclistSlot = { index: running?.index === 0 ? 1 : 0, contexts };
     if (running === undefined) this.#enter(slot, CSB.IDLE_TO_ACTIVE, 0);
     else if (this.#continues(running, contexts[0]))
       this.#enter(slot, CSB.LITE_RESTORE | CSB.PREEMPTED, contexts[0].high);
@@ -94,6 +94,12 @@ export class ExeclistState {
       this.#pending = slot;
       this.#showStatus();
     }
+    return slot;
+  }
+
+  /** Whether these contexts have not come to the engine yet. */
+  isPending(slot: ExeclistSlot | undefined): boolean {
+    return slot !== undefined && slot === this.#pending;
   }
 
   /** The running context has left the engine. */
@@ -121,12 +127,12 @@ export class ExeclistState {
   }
 
   /** Whether the new context is the last one of the running slot, and is on the engine. */
-  #continues({ contexts }: Slot, context: ContextDescriptor): boolean {
+  #continues({ contexts }: ExeclistSlot, context: ContextDescriptor): boolean {
     const last = isValid(contexts[1]) ? 1 : 0;
     return this.#element === last && isSameContext(contexts[last], context);
   }
 
-  #enter(slot: Slot, bits: number, id: number): void {
+  #enter(slot: ExeclistSlot, bits: number, id: number): void {
     this.#running = slot;
     this.#element = 0;
     this.#showStatus();
@@ -162,7 +168,7 @@ export class ExeclistState {
   }
 }
 
-function statusOf(running: Slot | undefined, pending: Slot | undefined): number {
+function statusOf(running: ExeclistSlot | undefined, pending: ExeclistSlot | undefined): number {
   const full = pending === undefined ? 0 : EXECLIST_STATUS.QUEUE_FULL;
   if (running === undefined) return full;
   if (running.index === 0)
