@@ -24,13 +24,6 @@ type Act = (guest: ExeclistGuest, context: Context) => void;
 const PHASES: readonly (readonly [phase: string, reach: (guest: ExeclistGuest, act: () => void) => void])[] = [
   ['queued', (_guest, act) => act()],
   [
-    'given to the engine',
-    (guest, act) => {
-      guest.clock.step();
-      act();
-    },
-  ],
-  [
     'in its first slice',
     (guest, act) => {
       guest.firstSlice();

@@ -364,9 +364,8 @@ export class FakeGuest {
     this.write32(BCS.TAIL, tail);
   }
 
-  /** Lets the engine start and do one slice of its work: the scheduler decides, then the job begins. */
+  /** Lets the scheduler decide, and the engine do one slice of its work. */
   firstSlice(): void {
-    this.clock.step();
     this.clock.step();
   }
 

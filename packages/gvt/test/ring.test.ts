@@ -123,7 +123,7 @@ describe('stores', () => {
     const guest = start();
     guest.write32(BCS.HWS_PGA, at(guest, DATA));
     guest.run([0x13204002, 0x80, 0, 7], [0x1320c002, 0x88, 0, 0]);
-    assert.deepEqual([data(guest, 0x20), data(guest, 0x22), data(guest, 0x23)], [7, 24_000, 0]);
+    assert.deepEqual([data(guest, 0x20), data(guest, 0x22), data(guest, 0x23)], [7, 12_000, 0]);
     guest.finish();
   });
 });

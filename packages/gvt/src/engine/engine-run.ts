@@ -32,11 +32,12 @@ export class EngineRun {
     this.#limits = limits;
   }
 
-  /** Runs the job on the clock. `ended` is told once, unless the run is cancelled. */
-  begin(ended: (failed: boolean) => void): void {
+  /** Runs the job on the clock, its first slice at once if `now`. `ended` is told once, unless the run is cancelled. */
+  begin(ended: (failed: boolean) => void, now: boolean): void {
     this.#ended = ended;
     this.#deadline = this.#clock.now() + this.#limits.hangMs;
-    this.#later(0, () => this.#start());
+    if (now) this.#attempt(() => this.#start());
+    else this.#later(0, () => this.#start());
   }
 
   /** The job ends where it is, without a word to the guest. */
@@ -48,15 +49,17 @@ export class EngineRun {
   }
 
   #later(delay: number, action: () => void): void {
-    this.#cancelTimer = this.#clock.after(delay, () => {
-      try {
-        action();
-      } catch (cause) {
-        if (this.#over) throw cause;
-        this.#job.fail(cause);
-        this.#end(true);
-      }
-    });
+    this.#cancelTimer = this.#clock.after(delay, () => this.#attempt(action));
+  }
+
+  #attempt(action: () => void): void {
+    try {
+      action();
+    } catch (cause) {
+      if (this.#over) throw cause;
+      this.#job.fail(cause);
+      this.#end(true);
+    }
   }
 
   #start(): void {

@@ -65,21 +65,23 @@ export class HostGpu {
   }
 
   #dispatchAll(): void {
-    for (const engine of ENGINES) this.#dispatch(engine);
+    for (const engine of ENGINES) this.#dispatch(engine, true);
   }
 
-  #dispatch(engine: Engine): void {
+  /** `now`: the caller is the clock, and not a job that has just ended. */
+  #dispatch(engine: Engine, now: boolean): void {
     // why: who may run is what `join` was given
     const client = this.#scheduler.current as EngineClient | undefined;
     const job = client?.first(engine);
     if (client === undefined || job === undefined || this.#runs.has(engine)) return;
     const run = new EngineRun(job, this.#clock, this.#limits);
     this.#runs.set(engine, { client, run });
-    run.begin((failed) => {
+    const ended = (failed: boolean) => {
       if (this.#runs.get(engine)?.run === run) this.#runs.delete(engine);
       client.ended(engine, job, failed);
       this.#scheduler.finished();
-      this.#dispatch(engine);
-    });
+      this.#dispatch(engine, false);
+    };
+    run.begin(ended, now);
   }
 }
