@@ -3,16 +3,17 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
 import { parseRule, seededRandom } from '@pinion/cli';
 import { createMemfd, linuxSys, UnixSocket } from '@pinion/sys';
+import { FakeClock } from '@pinion/testkit';
 import { Client, COMMAND, type FaultRule, SocketTransport } from '@pinion/vfio-user';
 import { inProcess } from './console.js';
 import { eventsOf, Folder, Pinion } from './process.js';
 
 const CONFIG = 7;
 const sys = linuxSys();
-const connect = (path: string, limit?: number): Promise<Client> =>
+const connect = (path: string, clock?: FakeClock): Promise<Client> =>
   Client.connect({
     transport: new SocketTransport(UnixSocket.connect(sys, path)),
-    ...(limit === undefined ? {} : { limit }),
+    ...(clock === undefined ? {} : { clock }),
   });
 
 const vendorOf = async (client: Client): Promise<string> => {
@@ -39,6 +40,15 @@ async function withProxy(
   assert.equal(existsSync(folder.file('front.sock')), false);
   assert.equal((await server.stop()).code, 0);
 }
+
+/** Milliseconds after which a client gives up. */
+const PATIENCE = 5000;
+
+const outcomeOf = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => 'no error',
+    (failure: unknown) => String(failure),
+  );
 
 // Most of the time of a test is the start of its processes.
 describe('pinion proxy', { concurrency: 4 }, () => {
@@ -104,18 +114,16 @@ describe('pinion proxy', { concurrency: 4 }, () => {
   ];
   for (const [rule, error, alive] of BROKEN) {
     test(`a real client meets ${rule}`, async () => {
-      await withProxy(['--rule', rule], async (path) => {
-        const client = await connect(path, 200);
-        const met = await vendorOf(client).then(
-          () => 'no error',
-          (failure: unknown) => String(failure),
-        );
-        assert.match(met, error);
-        const after = await client.reset().then(
-          () => true,
-          () => false,
-        );
-        assert.equal(after, alive);
+      await withProxy(['--rule', rule], async (path, proxy) => {
+        const clock = new FakeClock(); // the client's patience ends when the test says so
+        const client = await connect(path, clock);
+        const met = outcomeOf(vendorOf(client));
+        await proxy.says('"fault"');
+        if (error.source.includes('TIMEOUT')) clock.advance(PATIENCE);
+        assert.match(await met, error);
+        const reset = outcomeOf(client.reset());
+        if (!alive) clock.advance(PATIENCE);
+        assert.equal((await reset) === 'no error', alive);
         client.close();
       });
     });
