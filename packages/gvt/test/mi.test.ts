@@ -264,6 +264,90 @@ describe('atomic operations', () => {
   });
 });
 
+describe('arithmetic', () => {
+  const MASK = 2n ** 64n - 1n;
+  const op = (code: number, to = 0, from = 0): number => ((code << 20) | (to << 10) | from) >>> 0;
+  const [A, B, RESULT, ZERO, CARRY] = [0x20, 0x21, 0x31, 0x32, 0x33];
+  const halves = (register: number, value: bigint): number[] => [
+    GPR + register * 8,
+    Number(value & 0xffffffffn),
+    GPR + register * 8 + 4,
+    Number(value >> 32n),
+  ];
+  const register = (guest: ExeclistGuest, index: number): bigint =>
+    (BigInt(guest.read32(GPR + index * 8 + 4)) << 32n) | BigInt(guest.read32(GPR + index * 8));
+  const compute = (a: bigint, b: bigint, code: number): ExeclistGuest => {
+    const instructions = [
+      op(0x080, A, 1),
+      op(0x080, B, 2),
+      op(code),
+      op(0x180, 3, RESULT),
+      op(0x180, 4, ZERO),
+      op(0x180, 5, CARRY),
+    ];
+    return own([], load(...halves(1, a), ...halves(2, b)), [0x0d000000 | (instructions.length - 1), ...instructions]);
+  };
+  const table: readonly (readonly [code: number, what: string, exact: (a: bigint, b: bigint) => bigint])[] = [
+    [0x100, 'add', (a, b) => a + b],
+    [0x101, 'subtract', (a, b) => a - b],
+    [0x102, 'and', (a, b) => a & b],
+    [0x103, 'or', (a, b) => a | b],
+    [0x104, 'xor', (a, b) => a ^ b],
+  ];
+  for (const [code, what, exact] of table) {
+    test(`${what}, with zero and carry`, () => {
+      const value = fc.oneof(fc.constantFrom(0n, 1n, MASK), fc.bigInt({ min: 0n, max: MASK }));
+      fc.assert(
+        fc.property(value, value, (a, b) => {
+          const guest = compute(a, b, code);
+          const wide = exact(a, b);
+          const result = BigInt.asUintN(64, wide);
+          assert.deepEqual(
+            [3, 4, 5].map((index) => register(guest, index)),
+            [result, result === 0n ? MASK : 0n, wide === result ? 0n : MASK],
+          );
+          guest.finish();
+        }),
+        { numRuns: 8 },
+      );
+    });
+  }
+
+  test('constants and inversions', () => {
+    const instructions = [
+      op(0x481, A),
+      op(0x081, B),
+      op(0x100),
+      op(0x180, 3, RESULT),
+      op(0x580, 4, RESULT),
+      op(0x480, A, 1),
+      op(0x100),
+      op(0x180, 5, RESULT),
+    ];
+    const guest = own([], load(...halves(1, 5n)), [0x0d000000 | (instructions.length - 1), ...instructions]);
+    assert.deepEqual(
+      [3, 4, 5].map((index) => register(guest, index)),
+      [MASK, 0n, MASK ^ 5n],
+    );
+    guest.finish();
+  });
+
+  for (const [what, instruction] of [
+    ['a reserved operation', op(0x7ff)],
+    ['a load into a register', op(0x080, 3, 1)],
+    ['register 16', op(0x080, A, 16)],
+    ['a store to register 16', op(0x180, 16, RESULT)],
+  ] as const) {
+    test(`${what} stops the engine`, () => {
+      const guest = new ExeclistGuest();
+      guest.poke(FRAME.PAGES, 0, [0x0d000000, instruction]);
+      guest.execute(guest.context('bcs'), OWN_BATCH);
+      assert.equal(guest.device.engineError?.name, 'GVT_BAD_COMMAND');
+      guest.finish();
+    });
+  }
+});
+
 describe('batches of the own address space', () => {
   test('end early when memory is not above a value', () => {
     for (const [memory, after] of [

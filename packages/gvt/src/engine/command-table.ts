@@ -21,6 +21,7 @@ export type CommandKind =
   | 'flush'
   | 'pipe-control'
   | 'atomic'
+  | 'math'
   | 'display-flip'
   | 'blit';
 
@@ -77,7 +78,7 @@ const MI_ROWS: readonly Row[] = [
   [0x13, 'MI_LOAD_SCAN_LINES_EXCL', 'plain', BITS8, DISPLAYING],
   [MI.DISPLAY_FLIP, 'MI_DISPLAY_FLIP', 'display-flip', BITS8, DISPLAYING],
   [0x18, 'MI_SET_CONTEXT', 'plain', BITS8, RCS],
-  [0x1a, 'MI_MATH', 'plain', BITS8],
+  [MI.MATH, 'MI_MATH', 'math', BITS8],
   [0x1b, 'MI_SEMAPHORE_SIGNAL', 'plain', BITS8],
   [MI.SEMAPHORE_WAIT, 'MI_SEMAPHORE_WAIT', 'rejected', BITS8],
   [MI.STORE_DWORD_IMM, 'MI_STORE_DATA_IMM', 'store-imm', BITS8],

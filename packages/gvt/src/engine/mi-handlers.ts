@@ -4,6 +4,7 @@ import type { GraphicsAccess } from '../graphics-access.js';
 import { decodeFlip, flip } from './display-flip.js';
 import { RING } from './engines.js';
 import { atomic } from './mi-atomic.js';
+import { math } from './mi-math.js';
 import type { CommandRun, HandlerResult } from './streamer-types.js';
 
 const PAGE = 4096;
@@ -178,5 +179,6 @@ export const MI_HANDLERS: ReadonlyMap<number, Handler> = new Map([
   [MI.LOAD_REGISTER_MEM, loadMemory],
   [MI.LOAD_REGISTER_REG, loadRegister],
   [MI.ATOMIC, atomic],
+  [MI.MATH, math],
   [MI.CONDITIONAL_BATCH_BUFFER_END, conditionalEnd],
 ]);
