@@ -43,7 +43,7 @@ export class Calls {
 
   /**
    * Sends a command; settles with its reply, whose descriptors are the caller's.
-   * @throws VFIOUSER_REFUSED with the peer's errno, VFIOUSER_TIMEOUT (ETIMEDOUT), VFIOUSER_DISCONNECTED (ENODEV).
+   * @throws VFIOUSER_REFUSED with the peer's errno, VFIOUSER_TIMEOUT (ETIMEDOUT), VFIOUSER_DISCONNECTED (ENODEV), VFIOUSER_UNANSWERED (EBUSY).
    */
   call(command: number, payload: Uint8Array, fds: readonly Fd[] = []): Promise<Message> {
     return this.start(command, payload, fds).reply;
@@ -57,6 +57,7 @@ export class Calls {
   ): { readonly reply: Promise<Message>; readonly abandon: (cause: unknown) => void } {
     if (this.#ended !== undefined) return { reply: Promise.reject(this.#ended.cause), abandon: () => {} };
     const id = this.#freeId();
+    if (id === undefined) return { reply: Promise.reject(vfioUserErrors.UNANSWERED({ command })), abandon: () => {} };
     const reply = new Promise<Message>((resolve, reject) => {
       this.#pending.set(id, { command, resolve, reject, cancelTimer: this.#startTimer(id, command) });
     });
@@ -67,7 +68,7 @@ export class Calls {
   /** Sends a command that nobody answers. */
   post(command: number, payload: Uint8Array): void {
     if (this.#ended !== undefined) return;
-    this.#send({ id: this.#freeId(), command, flags: HEADER_FLAG.NO_REPLY, error: 0 }, payload, []);
+    this.#send({ id: this.#freeId() ?? this.#next, command, flags: HEADER_FLAG.NO_REPLY, error: 0 }, payload, []);
   }
 
   /** A reply came. @returns false for one that nobody asked for: the peer is broken. */
@@ -109,7 +110,9 @@ export class Calls {
     return this.#clock.after(milliseconds, () => this.#abandon(id, vfioUserErrors.TIMEOUT({ command, milliseconds })));
   }
 
-  #freeId(): number {
+  /** @returns undefined when the peer owes an answer for every id that there is. */
+  #freeId(): number | undefined {
+    if (this.#pending.size + this.#abandoned.size >= IDS) return undefined;
     while (this.#pending.has(this.#next) || this.#abandoned.has(this.#next)) this.#next = (this.#next + 1) % IDS;
     const id = this.#next;
     this.#next = (this.#next + 1) % IDS;

@@ -110,7 +110,8 @@ export class DmaSpace {
     if (there !== undefined) {
       const file = fd === undefined ? undefined : identityOf(fd);
       const foreign = !there.owners.has(owner);
-      if (!foreign || !isSame(there, request, file)) throw vfioUserErrors.MAP_EXISTS({ address, size, foreign });
+      if (!foreign || this.#leaving.has(there) || !isSame(there, request, file))
+        throw vfioUserErrors.MAP_EXISTS({ address, size, foreign });
       there.owners.add(owner);
       this.#hold(owner, 1);
       return;

@@ -110,6 +110,11 @@ export const vfioUserErrors = catalogue('VFIOUSER', {
     (d: { command: number; milliseconds: number }) =>
       `${commandName(d.command)} was not answered within ${d.milliseconds} ms`,
   ],
+  UNANSWERED: [
+    'EBUSY',
+    (d: { command: number }) =>
+      `${commandName(d.command)} was not sent: the peer has left 65536 commands unanswered, so there is no number to tell its answer by`,
+  ],
   FLOOD: ['EBUSY', (d: { bytes: number }) => `${d.bytes} bytes of requests wait; the connection is closed`],
   BUSY: ['EBUSY', (d: { device: string }) => `device ${d.device} has a client already; one connection is one client`],
   BAD_ACTIVATION: [

@@ -108,7 +108,7 @@ export interface RegionInfoReply extends RegionDescription {
 }
 
 /**
- * Reads a reply. The chain of capabilities must go forward, inside the payload; unknown ones are passed over.
+ * Reads a reply. The chain of capabilities must go forward, inside the payload, each behind the one before; unknown ones are passed over.
  * @throws VFIOUSER_BAD_SIZE, VFIOUSER_BAD_ARGSZ (EINVAL), VFIOUSER_TOO_LARGE (E2BIG) for an `argsz` beyond 1 MiB.
  */
 export function decodeRegionInfo(payload: Uint8Array): RegionInfoReply {
@@ -129,25 +129,33 @@ function readCapabilityChain(payload: Uint8Array, first: number): Pick<RegionDes
     if (at < least) throw vfioUserErrors.BAD_SIZE({ command, size: at, need: least });
     checkSize(command, payload, at + CAPABILITY.size);
     const { id, next } = CAPABILITY.read(payload, at);
-    found = { ...found, ...readCapability(payload, id, at + CAPABILITY.size) };
-    least = at + CAPABILITY.size;
+    const { size, ...read } = readCapability(payload, id, at + CAPABILITY.size);
+    found = { ...found, ...read };
+    // why behind its body: areas that many capabilities share would be read once for each of them, for minutes.
+    least = at + CAPABILITY.size + size;
     at = next;
   }
   return found;
 }
 
-function readCapability(payload: Uint8Array, id: number, at: number): Pick<RegionDescription, 'areas' | 'type'> {
+/** `size`: bytes of the capability behind its header, 0 of one that is not known. */
+function readCapability(
+  payload: Uint8Array,
+  id: number,
+  at: number,
+): Pick<RegionDescription, 'areas' | 'type'> & { readonly size: number } {
   const command = COMMAND.DEVICE_GET_REGION_INFO;
   if (id === REGION_CAP.TYPE) {
     checkSize(command, payload, at + REGION_TYPE.size);
-    return { type: REGION_TYPE.read(payload, at) };
+    return { type: REGION_TYPE.read(payload, at), size: REGION_TYPE.size };
   }
-  if (id !== REGION_CAP.SPARSE_MMAP) return {};
+  if (id !== REGION_CAP.SPARSE_MMAP) return { size: 0 };
   checkSize(command, payload, at + SPARSE_MMAP.size);
   const { areas: count } = SPARSE_MMAP.read(payload, at);
   const start = at + SPARSE_MMAP.size;
-  checkSize(command, payload, start + count * AREA.size);
-  return { areas: Array.from({ length: count }, (_, n) => AREA.read(payload, start + n * AREA.size)) };
+  const size = SPARSE_MMAP.size + count * AREA.size;
+  checkSize(command, payload, at + size);
+  return { areas: Array.from({ length: count }, (_, n) => AREA.read(payload, start + n * AREA.size)), size };
 }
 
 /** A part of a region whose writes (or reads and writes) can go to a descriptor instead of a message. */

@@ -1,5 +1,4 @@
-import type { Log } from '@pinion/core';
-import { silentLog } from '@pinion/core';
+import { type Clock, type Log, silentLog, systemClock } from '@pinion/core';
 import { Fd, type Sys, UnixListener, UnixSocket, type Watch } from '@pinion/sys';
 import { vfioUserErrors } from './errors.js';
 import type { Server } from './server.js';
@@ -44,21 +43,34 @@ export function activatedSockets(
   return Array.from({ length: count }, (_, index) => ({ fd: FIRST_ACTIVATED + index, name: nameOf(names[index]) }));
 }
 
+/** Milliseconds after which a client that could not be let in is tried again. */
+const RETRY = 100;
+
 /** Lets clients in, one after the other: the next one waits in the socket's queue until the one before is gone. */
 export class ServerListener {
   /** Settles when no client can come any more: after `close`, or after the one client of a connected descriptor. */
   readonly done: Promise<void>;
   readonly #server: Server;
   readonly #log: Log;
+  readonly #clock: Clock;
   readonly #transport: SocketTransportOptions;
   readonly #listener: UnixListener | undefined;
   readonly #finished: () => void;
   #watch: Watch | undefined;
+  #cancelRetry: () => void = () => {};
   #closed = false;
 
   /** @throws SysError: SYS_CALL_FAILED (EADDRINUSE, EACCES, ...), SYS_BAD_ARGUMENT (EINVAL) for a descriptor that is no UNIX stream socket. */
-  constructor(about: { sys: Sys; server: Server; on: ListenOn; log?: Log; transport?: SocketTransportOptions }) {
-    const { sys, server, on, log = silentLog, transport = {} } = about;
+  constructor(about: {
+    sys: Sys;
+    server: Server;
+    on: ListenOn;
+    log?: Log;
+    clock?: Clock;
+    transport?: SocketTransportOptions;
+  }) {
+    const { sys, server, on, log = silentLog, clock = systemClock, transport = {} } = about;
+    this.#clock = clock;
     this.#transport = transport;
     this.#server = server;
     this.#log = log;
@@ -83,6 +95,7 @@ export class ServerListener {
   async close(): Promise<void> {
     if (!this.#closed) {
       this.#closed = true;
+      this.#cancelRetry();
       this.#watch?.stop();
       this.#listener?.close();
     }
@@ -118,11 +131,18 @@ export class ServerListener {
       socket = listener.tryAccept();
     } catch (failure) {
       this.#log.warn('a client could not be let in', failure); // EMFILE, or it has gone again: the next one may have more luck
+      this.#later(listener);
       return;
     }
     if (socket === undefined) return;
     this.#watch?.stop();
     void this.#serve(socket).then(() => this.#next(listener));
+  }
+
+  /** Who cannot be let in now still waits in the queue: he is tried again a little later, instead of all the time. */
+  #later(listener: UnixListener): void {
+    this.#watch?.stop();
+    this.#cancelRetry = this.#clock.after(RETRY, () => this.#next(listener));
   }
 
   /** Settles when the client is gone. Never rejects. */

@@ -32,6 +32,8 @@ export class RemoteDevice implements ServedDevice {
   readonly #sys: Sys;
   readonly #files: readonly Fd[];
   #lines: Line[] = [];
+  /** Counts who connected interrupts last: whoever is not the last gives up, or would make lines that nobody closes. */
+  #turn = 0;
 
   private constructor(about: {
     client: Client;
@@ -98,14 +100,17 @@ export class RemoteDevice implements ServedDevice {
 
   /**
    * Gives the server an eventfd for every vector, or takes them all away. INTx masks itself when it fires; the VMM sends the
-   * unmask when its guest is through (`unmask`).
+   * unmask when its guest is through (`unmask`). A later call, or `close`, takes the place of one that is under way.
    */
   async connectIrqs(sink: IrqSink | undefined): Promise<void> {
     this.#closeLines();
+    this.#turn += 1;
+    const turn = this.#turn;
     for (const { index, count } of this.irqs) {
+      if (turn !== this.#turn) return;
       await this.#client.setIrqs({ ...EVERYTHING_OFF, index });
       const batch = Math.max(1, this.#client.server.maxMsgFds);
-      for (let start = 0; sink !== undefined && start < count; start += batch) {
+      for (let start = 0; sink !== undefined && start < count && turn === this.#turn; start += batch) {
         const some = Math.min(batch, count - start);
         const events = Array.from({ length: some }, (_, n) => this.#line(index, start + n, sink));
         const request = { index, start, count: some, data: 'eventfd', action: 'trigger', selected: NOTHING } as const;
@@ -123,17 +128,23 @@ export class RemoteDevice implements ServedDevice {
 
   /** Lets go of eventfds and of the files of regions. The connection stays. */
   close(): void {
+    this.#turn += 1;
     this.#closeLines();
     discard(this.#files);
   }
 
   #line(index: number, vector: number, sink: IrqSink): EventFd {
     const event = EventFd.create(this.#sys, `interrupt ${index}.${vector} of ${this.name}`);
-    const watch = this.#sys.watch(event.fd.number, { readable: true }, () => {
-      if (event.drain() > 0n) sink(index, vector);
-    });
-    this.#lines.push({ event, watch });
-    return event;
+    try {
+      const watch = this.#sys.watch(event.fd.number, { readable: true }, () => {
+        if (event.drain() > 0n) sink(index, vector);
+      });
+      this.#lines.push({ event, watch });
+      return event;
+    } catch (cause) {
+      event.close();
+      throw cause;
+    }
   }
 
   #closeLines(): void {

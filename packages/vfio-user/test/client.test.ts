@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { iovaFrame, PROT_RW } from '@pinion/core';
-import { closeAll, createMemfd, UnixSocket } from '@pinion/sys';
+import { closeAll, createMemfd, FaultySys, UnixSocket } from '@pinion/sys';
 import {
   Client,
   type ClientOptions,
@@ -159,6 +159,32 @@ describe('a client of ours with a server of ours', () => {
 });
 
 describe('a remote device', () => {
+  test('interrupts that are taken away, or a device that is closed, while they are connected: no line is left', () =>
+    withBoth(async ({ world, client }) => {
+      const device = await RemoteDevice.open(client, world.sys, 'far');
+      const lines = (): number => world.sys.ledger.labels().filter((label) => label.startsWith('interrupt')).length;
+      const connecting = device.connectIrqs(() => {});
+      await device.connectIrqs(undefined);
+      await connecting;
+      assert.equal(lines(), 0);
+      const again = device.connectIrqs(() => {});
+      device.close();
+      await again;
+      assert.equal(lines(), 0);
+    }));
+
+  test('an interrupt line that cannot be watched is closed', () =>
+    withBoth(async ({ world, client }) => {
+      const sys = new FaultySys(world.sys);
+      const device = await RemoteDevice.open(client, sys, 'far');
+      sys.fail('watch', 2, 'EMFILE');
+      await assert.rejects(
+        device.connectIrqs(() => {}),
+        { errno: 'EMFILE' },
+      );
+      device.close();
+    }));
+
   test('has the shape of a device: registers, reset, interrupts', () =>
     withBoth(async ({ world, client }) => {
       const device = await RemoteDevice.open(client, world.sys, 'far');
@@ -376,6 +402,20 @@ describe('a client and a server that misbehaves', () => {
       client.close();
     });
   }
+
+  test('a server that leaves 65536 commands unanswered is sent no further one, except such as nobody answers', async () => {
+    const [client, transport] = await scripted(() => undefined);
+    const unanswered = Array.from({ length: 65_536 }, () => client.call(COMMAND.DEVICE_RESET, none));
+    await assert.rejects(client.reset(), { name: 'VFIOUSER_UNANSWERED', errno: 'EBUSY' });
+    await client.writeRegion(0, 0n, Uint8Array.of(1), { posted: true });
+    assert.equal(transport.sent.length, 1 + 65_536 + 1);
+    transport.say(encodeMessage({ id: 3, command: COMMAND.DEVICE_RESET, flags: 1, error: 0, payload: none }));
+    const again = client.reset();
+    assert.equal(transport.sent.at(-1)?.id, 3);
+    client.close();
+    await assert.rejects(again, { name: 'VFIOUSER_DISCONNECTED' });
+    assert.equal((await Promise.allSettled(unanswered)).filter(({ status }) => status === 'fulfilled').length, 1);
+  });
 
   test('a server that takes no small writes is not sent any', async () => {
     const [client, transport] = await scripted(() => undefined);

@@ -62,6 +62,12 @@ const REJECTS: readonly Reject[] = [
   ['REGION_INFO reply, chain into the fixed part', decodeRegionInfo, REGION.replace('00 20', '00 08'), 'BAD_SIZE'],
   ['REGION_INFO reply, chain out of the reply', decodeRegionInfo, REGION, 'BAD_SIZE'],
   ['REGION_INFO reply, chain onto itself', decodeRegionInfo, `${REGION} 0900 0100 20000000`, 'BAD_SIZE'],
+  [
+    'REGION_INFO reply, a capability inside another',
+    decodeRegionInfo,
+    `${REGION} 0100 0100 30000000 01000000 00000000 0200 0100 00000000 ${'00'.repeat(8)}`,
+    'BAD_SIZE',
+  ],
   ['REGION_INFO reply, 2^32-1 areas', decodeRegionInfo, `${REGION} 0100 0100 00000000 ffffffff 00000000`, 'BAD_SIZE'],
   ['REGION_INFO reply, half a type', decodeRegionInfo, `${REGION} 0200 0100 00000000 ffffffff`, 'BAD_SIZE'],
   ['IO_FDS count in a request', decodeIoFdsRequest, '10000000 00000000 00000000 01000000', 'BAD_FLAGS'],

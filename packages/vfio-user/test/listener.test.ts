@@ -74,6 +74,32 @@ describe('a listener', () => {
     await world.end();
   });
 
+  test('tries a client that it could not let in again a little later, and not all the time until then', async () => {
+    const warnings: string[] = [];
+    const world = await World.start();
+    const sys = new FaultySys(world.sys);
+    const log = { info: () => {}, warn: (message: string) => void warnings.push(message) };
+    const { server, clock } = world;
+    const listener = new ServerListener({ sys, server, clock, log, on: { path: '/run/device.sock' } });
+    sys.fail('accept', 1, 'EMFILE');
+    const coming = connect(world, '/run/device.sock');
+    await settle();
+    assert.deepEqual([sys.calls('accept'), warnings], [1, ['a client could not be let in']]);
+    clock.advance(100);
+    const client = await coming;
+    assert.equal(sys.calls('accept'), 2);
+    client.close();
+    await client.done;
+    sys.fail('accept', 1, 'EMFILE');
+    await settle();
+    const never = UnixSocket.connect(world.sys, '/run/device.sock');
+    await settle();
+    await listener.close();
+    assert.equal(clock.pending, 0, 'nobody is tried after the end');
+    never.close();
+    await world.end();
+  });
+
   test('is done when the next client could not be heard of', async () => {
     const world = await World.start();
     const sys = new FaultySys(world.sys);

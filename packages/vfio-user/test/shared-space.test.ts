@@ -136,6 +136,29 @@ describe('two devices of one VM', () => {
       await a.session.dma.read(0n, new Uint8Array(1));
     }));
 
+  test('a map that meets the other one’s unmap is refused when that takes more than a second: the mapping is going', () =>
+    withTwo(async ({ vm, clock, ram }, a, b) => {
+      await a.client.mapDma({ ...RAM, fd: ram });
+      a.device.pins.pin(iovaFrame(0n), 1, PROT_RW);
+      let release = (): void => {};
+      const held = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      a.device.unmapping = (range) => held.then(() => a.device.giveBack(range));
+      const unmapping = a.client.unmapDma(RAM);
+      await turns();
+      const mapping = assert.rejects(b.client.mapDma({ ...RAM, fd: ram }), { errno: 'EEXIST' });
+      await turns();
+      clock.advance(1000);
+      await mapping;
+      release();
+      await unmapping;
+      assert.deepEqual(vm.dma.entries, []);
+      await assert.rejects(b.client.unmapDma(RAM), { errno: 'ENOENT' });
+      await b.client.mapDma({ ...RAM, fd: ram });
+      a.device.unmapping = (range) => a.device.giveBack(range);
+    }));
+
   test('a map that meets the other one’s unmap waits for its end', () =>
     withTwo(async ({ ram }, a, b) => {
       await a.client.mapDma({ ...RAM, fd: ram });

@@ -104,9 +104,9 @@ export class ServedDevices {
 
   /** Lets clients of a device in. A path is the caller's to remove, before and after. @throws VM_NO_DEVICE (ENODEV), and as `ServerListener`. */
   listen(name: string, on: ListenOn): void {
-    const { sys, log = silentLog, once = false, transport = {} } = this.#options;
+    const { sys, clock = systemClock, log = silentLog, once = false, transport = {} } = this.#options;
     const { server } = this.#seat(name);
-    const listener = new ServerListener({ sys, server, on, log, transport });
+    const listener = new ServerListener({ sys, server, on, log, clock, transport });
     this.#teardown.defer(() => listener.close());
     this.#ends.push(listener.done);
     if (once) void server.firstGone.then(() => listener.close());
