@@ -62,7 +62,11 @@ export const cliErrors = catalogue('CLI', {
     'EADDRINUSE',
     (d: { path: string; by: string }) => `${d.path} is taken by ${d.by}; choose another path or end it`,
   ],
-  SYSTEM: ['EIO', (d: { call: string; what: string; problem: string }) => `${d.call} ${d.what}: ${d.problem}`],
+  SYSTEM: [
+    'EIO',
+    (d: { call: string; what: string; problem: string }) =>
+      `${d.what === '' ? d.call : `${d.call} ${d.what}`}: ${d.problem}`,
+  ],
   UNEXPECTED: [
     'EIO',
     (d: { problem: string }) => `a defect of this program, of a plugin or of a guest's program: ${d.problem}`,

@@ -129,6 +129,14 @@ describe('pinion proxy', { concurrency: 4 }, () => {
     });
   }
 
+  test('ends when its recording cannot be written, and takes its socket away', async () => {
+    using folder = new Folder();
+    const args = ['proxy', '--record', '/dev/full', 'front.sock', 'back.sock'];
+    const { code, err } = await Pinion.run(args, { folder: folder.path });
+    assert.deepEqual([code, err], [1, 'CLI_SYSTEM (ENOSPC): write: no space left on device\n']);
+    assert.equal(existsSync(folder.file('front.sock')), false);
+  });
+
   test('a client whose server is not there is turned away; the next one finds it', async () => {
     using folder = new Folder();
     using proxy = new Pinion(['proxy', '--json', 'front.sock', 'back.sock'], { folder: folder.path });

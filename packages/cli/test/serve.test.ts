@@ -385,6 +385,22 @@ export default new Plugin();`;
     assert.equal(code, 130);
   });
 
+  test('goes on when nobody reads what it prints any more', async () => {
+    using folder = new Folder();
+    using pinion = new Pinion(['serve', '--device', 'edu', '--socket-path', 's.sock', '--json'], {
+      folder: folder.path,
+    });
+    await pinion.says('"ready"');
+    pinion.child.stdout?.destroy();
+    for (let round = 0; round < 2; round += 1) {
+      const client = await connect(folder.file('s.sock'));
+      assert.equal(await identity(client), '1234:11e8');
+      client.close();
+    }
+    const { code, err } = await pinion.stop();
+    assert.deepEqual([code, err, existsSync(folder.file('s.sock'))], [0, '', false]);
+  });
+
   test('the command that npm links can be run', async () => {
     const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
     const bin = fileURLToPath(new URL(`../../${manifest.bin.pinion}`, import.meta.url));
