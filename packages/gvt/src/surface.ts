@@ -70,66 +70,92 @@ export class Surface<Memory extends GraphicsAccess = GraphicsAccess> {
 
   readRow(x: number, y: number, into: Uint8Array): void {
     const { memory } = this;
+    if (this.layout.tiling === 'y' && memory instanceof PagedAccess) {
+      moveYRow(memory, this.address(x, y), { bytes: into, toRow: true });
+      return;
+    }
     for (let done = 0; done < into.length; ) {
       const count = this.#run(x + done, into.length - done);
-      const part = into.subarray(done, done + count);
-      const at = this.address(x + done, y);
-      if (this.layout.tiling !== 'y') memory.read(at, part);
-      else if (memory instanceof PagedAccess) gather(memory.page(at, false), at, part);
-      else eachColumn(at, count, (address, first, last) => memory.read(address, part.subarray(first, last)));
+      memory.read(this.address(x + done, y), into.subarray(done, done + count));
       done += count;
     }
   }
 
   writeRow(x: number, y: number, from: Uint8Array): void {
     const { memory } = this;
+    if (this.layout.tiling === 'y' && memory instanceof PagedAccess) {
+      moveYRow(memory, this.address(x, y), { bytes: from, toRow: false });
+      return;
+    }
     for (let done = 0; done < from.length; ) {
       const count = this.#run(x + done, from.length - done);
-      const part = from.subarray(done, done + count);
-      const at = this.address(x + done, y);
-      if (this.layout.tiling !== 'y') memory.write(at, part);
-      else if (memory instanceof PagedAccess) scatter(memory.page(at, true), at, part);
-      else eachColumn(at, count, (address, first, last) => memory.write(address, part.subarray(first, last)));
+      memory.write(this.address(x + done, y), from.subarray(done, done + count));
       done += count;
     }
   }
 
-  /** Bytes of a row up to the end of a tile. */
+  /** Bytes of a row that lie together. */
   #run(x: number, left: number): number {
     const { tiling } = this.layout;
-    return tiling === 'linear' ? left : Math.min(TILES[tiling].width - inside(x, TILES[tiling].width), left);
+    return tiling === 'linear' ? left : Math.min(TILES[tiling].together - inside(x, TILES[tiling].together), left);
   }
 }
 
-/** The pieces of a row of a Y tile that lie together, from the graphics address `at`: their address, and which bytes of the row they are. */
-function eachColumn(at: number, count: number, visit: (address: number, first: number, last: number) => void): void {
+/** A row and which way it goes. */
+interface RowMove {
+  readonly bytes: Uint8Array;
+  readonly toRow: boolean;
+}
+
+/** A row of a Y-tiled surface from the graphics address `at`: one page after the other, in words where everything is a multiple of four. */
+function moveYRow(memory: PagedAccess, at: number, { bytes, toRow }: RowMove): void {
+  const words = ((at | bytes.byteOffset | bytes.length) & 3) === 0 ? wordsOf(bytes) : undefined;
+  const first = (at & (Y_COLUMN - 1)) - (at & (Y_TILE.together - 1));
   let address = at;
-  for (let done = 0; done < count; ) {
-    const length = Math.min(Y_TILE.together - inside(address, Y_TILE.together), count - done);
-    visit(address, done, done + length);
-    done += length;
-    address = tileOrigin(address, Y_TILE.together) + Y_COLUMN;
+  for (let done = 0; done < bytes.length; ) {
+    const offset = address & (TILE - 1);
+    const left = (Y_TILE.width / Y_TILE.together - Math.floor(offset / Y_COLUMN)) * Y_TILE.together;
+    const count = Math.min(left - (offset & (Y_TILE.together - 1)), bytes.length - done);
+    const page = memory.page(address, !toRow);
+    const aligned = words !== undefined && page !== undefined && (page.byteOffset & 3) === 0;
+    if (aligned)
+      spread(
+        { row: words, page: wordsOf(page), toRow },
+        { unit: 4, offset: offset / 4, first: done / 4, last: (done + count) / 4 },
+      );
+    else if (page !== undefined)
+      spread({ row: bytes, page, toRow }, { unit: 16, offset, first: done, last: done + count });
+    else if (toRow) bytes.fill(0, done, done + count);
+    done += count;
+    address += TILE - offset + first;
   }
 }
 
-/** A row of a Y tile out of its page; zeros if there is none. */
-function gather(page: Uint8Array | undefined, at: number, into: Uint8Array): void {
-  if (page === undefined) {
-    into.fill(0);
-    return;
-  }
-  let offset = at & (TILE - 1);
-  for (let done = 0; done < into.length; offset += Y_COLUMN - Y_TILE.together) {
-    const end = Math.min(done + Y_TILE.together - (offset & (Y_TILE.together - 1)), into.length);
-    while (done < end) into[done++] = page[offset++] ?? 0;
-  }
+const wordsOf = ({ buffer, byteOffset, length }: Uint8Array): Uint32Array =>
+  new Uint32Array(buffer, byteOffset, length / 4);
+
+/** A row against the page of a tile, both in bytes or both in words. */
+interface Spread {
+  readonly row: Uint8Array | Uint32Array;
+  readonly page: Uint8Array | Uint32Array;
+  readonly toRow: boolean;
 }
 
-function scatter(page: Uint8Array | undefined, at: number, from: Uint8Array): void {
-  let offset = at & (TILE - 1);
-  if (page === undefined) return;
-  for (let done = 0; done < from.length; offset += Y_COLUMN - Y_TILE.together) {
-    const end = Math.min(done + Y_TILE.together - (offset & (Y_TILE.together - 1)), from.length);
-    while (done < end) page[offset++] = from[done++] ?? 0;
+/** Elements `first`..`last` - 1 of the row, which begin at `offset` of the page; `unit` of them lie together. */
+interface SpreadPart {
+  readonly unit: number;
+  readonly offset: number;
+  readonly first: number;
+  readonly last: number;
+}
+
+function spread({ row, page, toRow }: Spread, part: SpreadPart): void {
+  const { unit, last } = part;
+  const skip = unit * (Y_TILE.rows - 1);
+  let { offset } = part;
+  for (let done = part.first; done < last; offset += skip) {
+    const end = Math.min(done + unit - (offset & (unit - 1)), last);
+    if (toRow) while (done < end) row[done++] = page[offset++] ?? 0;
+    else while (done < end) page[offset++] = row[done++] ?? 0;
   }
 }
