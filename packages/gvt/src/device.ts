@@ -42,11 +42,12 @@ export interface GvtStats {
 
 /**
  * A vGPU. A guest sees a PCI display controller: BAR0 holds registers and, from 8 MB on, the global graphics translation table;
- * BAR2 is the aperture, of which it may touch its own slice; commands go through the blitter's ring.
+ * BAR2 is the aperture, of which it may touch its own slice; commands go through rings or, with a context, through execlists; one
+ * pipe shows planes on one monitor. The parts stand in `assembly.ts`, what happens to all of them in `life-cycle.ts` and `resets.ts`.
  *
- * Pages are pinned by table entries alone and given back when the entry changes, when `dmaUnmap` names them, at reset and
- * at close. Every access of the engine, the CPU and the screen looks the table up, and the engine stops only between two steps
- * of its work, on the clock: so when `dmaUnmap` returns nothing touches those pages any more. Source: i915 gvt.
+ * Pages are pinned by entries of the global table, by shadows of per-process tables and by exported planes, and given back when the
+ * entry changes, when `dmaUnmap` names them, at reset and at close. Every access of the engines, the CPU and the screen looks the table up, and engines stop only between two steps
+ * of their work, on the clock: so when `dmaUnmap` returns nothing touches those pages any more. Source: i915 gvt.
  */
 export class GvtDevice implements PinningDeviceOps {
   readonly regions: readonly GvtRegion[];
