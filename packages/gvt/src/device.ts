@@ -46,8 +46,9 @@ export interface GvtStats {
  * pipe shows planes on one monitor. The parts stand in `assembly.ts`, what happens to all of them in `life-cycle.ts` and `resets.ts`.
  *
  * Pages are pinned by entries of the global table, by shadows of per-process tables and by exported planes, and given back when the
- * entry changes, when `dmaUnmap` names them, at reset and at close. Every access of the engines, the CPU and the screen looks the table up, and engines stop only between two steps
- * of their work, on the clock: so when `dmaUnmap` returns nothing touches those pages any more. Source: i915 gvt.
+ * entry changes, when `dmaUnmap` names them, at reset and at close. Every access of the engines, the CPU and the screen looks the
+ * table up, and engines stop only between two steps of their work, on the clock: so when `dmaUnmap` returns nothing touches those
+ * pages any more. Source: i915 gvt.
  */
 export class GvtDevice implements PinningDeviceOps {
   readonly regions: readonly GvtRegion[];
