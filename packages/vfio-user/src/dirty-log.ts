@@ -6,6 +6,9 @@ import type { LoggingRange } from './structs.js';
 
 const PAGE = BigInt(PAGE_SIZE);
 
+/** The most bytes of mappings together while a log is on: their bits fill 256 MiB, and a look at all of them takes a fraction of a second. */
+const MAX_LOGGED = 1n << 43n;
+
 /** One connection's log. */
 interface Log {
   readonly pageSize: bigint;
@@ -25,12 +28,14 @@ export const bitmapSize = (bits: bigint): bigint => ((bits + 63n) / 64n) * 8n;
 export class DirtyLog {
   readonly #container: Container;
   readonly #entries: () => Iterable<DmaEntry>;
+  readonly #bytes: () => bigint;
   readonly #logs = new Map<Owner, Log>();
 
-  /** `entries`: the mappings that there are. */
-  constructor(container: Container, entries: () => Iterable<DmaEntry>) {
+  /** `entries`: the mappings that there are. `bytes`: how much they are together. */
+  constructor(container: Container, entries: () => Iterable<DmaEntry>, bytes: () => bigint) {
     this.#container = container;
     this.#entries = entries;
+    this.#bytes = bytes;
   }
 
   /** Whether the backend keeps such books. */
@@ -48,6 +53,18 @@ export class DirtyLog {
   }
 
   /**
+   * Before a mapping of `size` bytes is made. A mapping without memory costs its client nothing, its bits would cost us.
+   * @throws VFIOUSER_BAD_FEATURE (EINVAL) if a log is on and there would be more than 8 TiB of mappings.
+   */
+  checkRoom(size: bigint): void {
+    if (this.active) this.#checkBytes(this.#bytes() + size);
+  }
+
+  #checkBytes(bytes: bigint): void {
+    if (bytes > MAX_LOGGED) throw bad(`${bytes} bytes of mappings; with a log there may be ${MAX_LOGGED}`);
+  }
+
+  /**
    * From now on writes are kept for `owner`. A second time with the same arguments nothing happens.
    * @throws VFIOUSER_BAD_FEATURE (EINVAL), and the backend's.
    */
@@ -60,6 +77,7 @@ export class DirtyLog {
       if (there.pageSize === pageSize && sameRanges(there.ranges, sorted)) return;
       throw bad('it is on, with other arguments');
     }
+    this.#checkBytes(this.#bytes());
     if (this.#logs.size === 0) this.#container.dirty({ flags: DIRTY_FLAG.START });
     else this.#harvest([...this.#entries()]); // what was written before is the others' alone
     this.#logs.set(owner, { pageSize, ranges: sorted, pending: new Map() });
@@ -112,9 +130,16 @@ export class DirtyLog {
 
   /** Keeps the bits that the backend gave for a mapping, for everybody. */
   keep(entry: DmaEntry, data: Uint8Array): void {
+    const words = wordsOf(data);
+    let first = 0;
+    while (first < words.length && words[first] === 0) first += 1;
+    if (first === words.length) return;
     for (const { pending } of this.#logs.values()) {
-      const bits = pendingOf(pending, entry);
-      for (let n = 0; n < data.length; n += 1) bits[n] = (bits[n] ?? 0) | (data[n] ?? 0);
+      const bits = wordsOf(pendingOf(pending, entry));
+      for (let n = first; n < words.length; n += 1) {
+        const word = words[n] ?? 0;
+        if (word !== 0) bits[n] = (bits[n] ?? 0) | word; // why: a page of zeros that is not written to costs no memory
+      }
     }
   }
 
@@ -154,24 +179,27 @@ function pendingOf(pending: Map<DmaEntry, Uint8Array>, entry: DmaEntry): Uint8Ar
   return bits;
 }
 
+/** Bits of a mapping as 32-bit words; they are whole 64-bit ones. */
+const wordsOf = (bits: Uint8Array): Uint32Array => new Uint32Array(bits.buffer, bits.byteOffset, bits.length / 4);
+
 /** Moves what is pending of a mapping, inside a range, into a report. */
 function take(log: Log, entry: DmaEntry, range: Omit<DmaReport, 'bits'>, report: Uint8Array): void {
   const pending = log.pending.get(entry);
   if (pending === undefined) return;
   const { iova, length, pageSize } = range;
   const shift = BigInt(PAGE_SHIFT);
-  const base = Number(entry.address >> shift);
-  const start = Number(iova >> shift);
-  const first = Math.max(base, start) - base;
-  const end = Math.min(base + Number(entry.size >> shift), Number((iova + length + PAGE - 1n) >> shift)) - base;
+  // why differences: page numbers reach 2^52, where sums of numbers are not exact everywhere.
+  const lead = Number((entry.address - iova) >> shift);
+  const first = Math.max(0, -lead);
+  const end = Math.min(Number(entry.size >> shift), Number((iova + length + PAGE - 1n - entry.address) >> shift));
   const scale = Number(pageSize >> shift);
   for (let page = first; page < end; page += 1) {
     const byte = pending[page >>> 3] ?? 0;
     if (byte === 0) {
       page |= 7; // why: a byte of clean pages is passed over at once
-    } else if ((byte & (1 << (page & 7))) !== 0 && isLogged(log.ranges, BigInt(base + page) << shift)) {
+    } else if ((byte & (1 << (page & 7))) !== 0 && isLogged(log.ranges, entry.address + (BigInt(page) << shift))) {
       pending[page >>> 3] = byte & ~(1 << (page & 7));
-      const bit = Math.floor((base + page - start) / scale);
+      const bit = Math.floor((lead + page) / scale);
       report[bit >>> 3] = (report[bit >>> 3] ?? 0) | (1 << (bit & 7));
     }
   }

@@ -45,11 +45,17 @@ export class DmaSpace {
   readonly #files = new FileBook();
   /** Ascending by address; made anew when the entries changed. */
   #sorted: readonly DmaEntry[] | undefined;
+  /** Of all mappings together. */
+  #bytes = 0n;
 
   constructor(container: Container, task: ClientTask) {
     this.container = container;
     this.task = task;
-    this.dirty = new DirtyLog(container, () => this.#entries.values());
+    this.dirty = new DirtyLog(
+      container,
+      () => this.#entries.values(),
+      () => this.#bytes,
+    );
   }
 
   get entries(): readonly DmaEntry[] {
@@ -100,7 +106,8 @@ export class DmaSpace {
 
   /**
    * DMA_MAP. `fd` stays the caller's. All or nothing.
-   * @throws VFIOUSER_BAD_MAP (EINVAL), VFIOUSER_MAP_EXISTS (EEXIST), the errors of `openMemory`, and what the backend throws.
+   * @throws VFIOUSER_BAD_MAP (EINVAL), VFIOUSER_MAP_EXISTS (EEXIST), VFIOUSER_BAD_FEATURE (EINVAL: more than a log of dirty pages
+   * takes), the errors of `openMemory`, and what the backend throws.
    */
   map(owner: Owner, request: DmaMap, fd: Fd | undefined): void {
     checkRange(request, fd !== undefined);
@@ -116,6 +123,7 @@ export class DmaSpace {
       this.#hold(owner, 1);
       return;
     }
+    this.dirty.checkRoom(size);
     const { memory, file } = fd === undefined ? NO_FILE : this.#open(request, fd);
     const piece = this.task.mm.add(Number(size >> BigInt(PAGE_SHIFT)), memory);
     try {
@@ -129,6 +137,7 @@ export class DmaSpace {
     }
     this.#entries.set(address, { address, size, prot, flags, offset, file, piece, owners: new Set([owner]) });
     this.#hold(owner, 1);
+    this.#bytes += size;
     this.#sorted = undefined;
   }
 
@@ -236,6 +245,7 @@ export class DmaSpace {
     this.dirty.forget(entry);
     this.#entries.delete(entry.address);
     this.#hold(owner, -1);
+    this.#bytes -= entry.size;
     this.#sorted = undefined;
     this.task.mm.remove(entry.piece);
     this.#look();

@@ -285,6 +285,40 @@ describe('the log refuses', () => {
     });
   }
 
+  test('mappings of more than 8 TiB together while a log is on, and a log over more', async () => {
+    const TiB = 1n << 40n;
+    const world = await World.start();
+    const client = await world.client();
+    const map = (address: bigint, size: bigint): Promise<number> =>
+      client.errno(COMMAND.DMA_MAP, encodeDmaMap({ flags: 3, offset: 0n, address, size }));
+    const set = (id: number, data: Uint8Array): Promise<number> =>
+      client.errno(feature, encodeFeature({ feature: id, get: false, set: true, probe: false, data }));
+    assert.deepEqual([await map(0n, 5n * TiB), await map(8n * TiB, 3n * TiB), await map(16n * TiB, PAGE)], [0, 0, 0]);
+    assert.equal(await client.errno(feature, start(PAGE)), 22);
+    assert.equal(await client.errno(DMA_UNMAP, encodeDmaUnmap({ flags: 0, address: 16n * TiB, size: PAGE })), 0);
+    assert.equal(await client.errno(feature, start(PAGE)), 0);
+    assert.equal(await map(16n * TiB, PAGE), 22);
+    assert.equal(await set(7, none), 0);
+    assert.equal(await map(16n * TiB, PAGE), 0);
+    await client.close();
+    await world.end();
+  });
+
+  test('pages at the very end of all addresses', async () => {
+    const world = await World.start();
+    const client = await world.client();
+    const iova = 2n ** 64n - 8n * PAGE;
+    const ram = client.memory(8);
+    await client.call(COMMAND.DMA_MAP, encodeDmaMap({ flags: 3, offset: 0n, address: iova, size: 8n * PAGE }), [ram]);
+    ram.close();
+    assert.equal(await client.errno(feature, start(PAGE)), 0);
+    for (const page of [3n, 7n]) await client.session.dma.write(iova + page * PAGE, Uint8Array.of(1));
+    const reply = await client.call(feature, ask(iova + 2n * PAGE, 6n * PAGE));
+    assert.deepEqual(bitsOf(decodeReport(decodeFeature(reply.payload).data).bits), [1, 5]);
+    await client.close();
+    await world.end();
+  });
+
   test('everything where the backend keeps no books', async () => {
     const world = await World.start();
     const client = await world.client();
