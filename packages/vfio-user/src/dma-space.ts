@@ -188,6 +188,12 @@ export class DmaSpace {
     this.#files.close();
   }
 
+  /** Whether an owner has exactly that mapping. */
+  has(owner: Owner, address: bigint, size: bigint): boolean {
+    const entry = this.#entries.get(address);
+    return entry?.size === size && entry.owners.has(owner);
+  }
+
   /** The mapping that a request asks for, if it is there already. */
   same(request: DmaMap, fd: Fd): DmaEntry | undefined {
     const there = this.#entries.get(request.address);

@@ -76,16 +76,16 @@ function mapHere(
 
 async function unmapDma({ home: { dma: space }, owner, dma, maxBytes }: Served, { payload }: Message): Promise<Reply> {
   const request = decodeDmaUnmap(payload, maxBytes);
+  const { address: at, size: length } = request;
+  if (space.has(owner, at, length)) dma.forget(at, length);
   if (request.bitmap !== undefined) {
-    dma.forget(request.address, request.size);
     return { payload: encodeDmaUnmap(request, await space.unmapDirty(owner, request, request.bitmap)) };
   }
   if ((request.flags & DMA_UNMAP_FLAG.ALL) !== 0) {
     for (const { address, size } of space.entries) dma.forget(address, size);
     await space.unmapAll(owner);
   } else {
-    dma.forget(request.address, request.size);
-    await space.unmap(owner, request.address, request.size);
+    await space.unmap(owner, at, length);
   }
   return { payload: payload.subarray(0, DMA_UNMAP.size) };
 }

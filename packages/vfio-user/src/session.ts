@@ -327,10 +327,10 @@ export class Session {
     if (major !== PROTOCOL.major) {
       throw vfioUserErrors.BAD_VERSION({ problem: `version ${major}.${minor}; this is ${PROTOCOL.major}` });
     }
-    this.#client = capabilities;
     this.#dma.maxBytes = Math.min(capabilities.maxDataXferSize, OURS.maxDataXferSize);
     this.#device.setGuestMemory?.(this.dma);
     const theirs = this.#openTwin(capabilities);
+    this.#client = capabilities; // last: a negotiation that fails is none, and ends the connection
     const ours = {
       ...OURS,
       writeMultiple: capabilities.writeMultiple,

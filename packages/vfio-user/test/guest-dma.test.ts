@@ -247,6 +247,18 @@ describe('DMA to the memory of a client', () => {
       assert.equal(await client.errno(COMMAND.DEVICE_RESET, none), 0);
     }));
 
+  test('goes on when the client unmaps over its range what is no mapping', () =>
+    withDma(async ({ client, memory, next, reply }) => {
+      await client.errno(COMMAND.DMA_MAP, map(0n, 0x1000n));
+      const bytes = new Uint8Array(4);
+      const reading = memory.read(0n, bytes);
+      const asked = await next(COMMAND.DMA_READ);
+      assert.equal(await client.errno(COMMAND.DMA_UNMAP, unmap(0n, 0x2000n)), 2);
+      reply(asked, encodeDmaAccess(0n, 4, Uint8Array.of(1, 2, 3, 4)));
+      await reading;
+      assert.deepEqual([...bytes], [1, 2, 3, 4]);
+    }));
+
   test('ends when the client takes too long; its late answer is passed over', () =>
     withDma(async ({ world, client, memory, next, reply }) => {
       await client.errno(COMMAND.DMA_MAP, map(0n, 0x1000n));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createMemfd, type Fd, UnixSocket } from '@pinion/sys';
+import { createMemfd, FakeSys, FaultySys, type Fd, UnixSocket } from '@pinion/sys';
 import {
   Client,
   type ClientOptions,
@@ -83,6 +83,19 @@ describe('a twin socket', () => {
     client.pump();
     assert.ok(client.eof);
     twin.close();
+    await client.close();
+    await world.end();
+  });
+
+  test('that cannot be made (no free descriptor) is a VERSION that failed: the client is told, and the connection ends', async () => {
+    const sys = new FaultySys(new FakeSys());
+    const world = await World.start({ sys });
+    const client = await world.client(false);
+    sys.fail('socketPair', 1, 'EMFILE');
+    const reply = await client.version({ twinSocket: asks });
+    assert.deepEqual([reply.flags, reply.error], [0x21, 24]);
+    await client.session.done;
+    assert.equal(client.session.client, undefined);
     await client.close();
     await world.end();
   });
