@@ -1,10 +1,10 @@
 /**
- * Commands of the Gen8/9 blitter ring: their bits, how long they are, and how to write them. A dword is an unsigned 32-bit
+ * Commands of the Gen8/9 engines: their bits, and how to write those that drivers need most. A dword is an unsigned 32-bit
  * number; a graphics address is a number of bytes below 2^48 and takes two dwords. Source: Intel PRM volume "Command reference".
  */
 
 /** Bits 31:29 of a header. */
-export const CLIENT = { MI: 0, BLITTER: 2 } as const;
+export const CLIENT = { BLITTER: 2 } as const;
 
 /** MI opcodes, bits 28:23. Below 0x10 a command is one dword. */
 export const MI = {
@@ -27,7 +27,6 @@ export const MI = {
   BATCH_BUFFER_START: 0x31,
   CONDITIONAL_BATCH_BUFFER_END: 0x36,
 } as const;
-const MI_ONE_DWORD = 0x10;
 
 /** Blitter opcodes, bits 28:22. */
 export const XY = {
@@ -83,16 +82,8 @@ export const BLIT_TRANSPARENT = 1 << 28;
 /** Bit of the second dword of MI_FLUSH_DW. */
 export const FLUSH_GGTT = 4;
 
-export const clientOf = (header: number): number => header >>> 29;
 export const miOpcode = (header: number): number => (header >>> 23) & 0x3f;
 export const blitterOpcode = (header: number): number => (header >>> 22) & 0x7f;
-
-/** Dwords of the command with this header; 0 for a client that this ring does not have. */
-export function commandLength(header: number): number {
-  if (clientOf(header) === CLIENT.BLITTER) return (header & 0xff) + 2;
-  if (clientOf(header) !== CLIENT.MI) return 0;
-  return miOpcode(header) < MI_ONE_DWORD ? 1 : (header & 0xff) + 2;
-}
 
 const mi = (opcode: number): number => opcode << 23;
 const blitter = (opcode: number, length: number): number =>
