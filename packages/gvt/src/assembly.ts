@@ -11,6 +11,7 @@ import { Failsafe } from './failsafe.js';
 import { FaultLog } from './faults.js';
 import { FencedMemory } from './fenced-memory.js';
 import { defineFences } from './fences.js';
+import { FewWarnings } from './few-warnings.js';
 import { defineHardware } from './gen9-hardware.js';
 import { Ggtt } from './ggtt.js';
 import { GraphicsMemory } from './graphics-memory.js';
@@ -94,7 +95,8 @@ export function assemble(parts: GvtDeviceParts): Vgpu {
   const ppgtt = makePpgtt(parts, { backend, registers, faults, failsafe });
   const pvinfo = new Pvinfo({ registers, ppgtt, failsafe, log, resources });
   defineFences({ registers, pvinfo, failsafe, count: resources.type.fences });
-  const interrupts = new Interrupts(registers, () => sendMsi(parts, config, backend));
+  const warnings = new FewWarnings(log);
+  const interrupts = new Interrupts(registers, () => sendMsi({ device: context.name, warnings, config, backend }));
   const needs = { life, registers, interrupts, ggtt, ppgtt, faults, failsafe, pvinfo };
   const submission = makeSubmission(parts, needs);
   const cpu = new FencedMemory(new GraphicsMemory(ggtt, faults, 'aperture'), registers, resources.type.fences);
@@ -176,12 +178,19 @@ function makePpgtt({ context, quirks, ppgtt: options }: GvtDeviceParts, needs: P
   return ppgtt;
 }
 
+interface MsiPath {
+  readonly device: string;
+  readonly warnings: FewWarnings;
+  readonly config: ConfigSpace;
+  readonly backend: HypervisorBackend;
+}
+
 /** Nobody who raises an interrupt is disturbed by a guest that programmed a message this device does not have. */
-function sendMsi({ context }: GvtDeviceParts, config: ConfigSpace, backend: HypervisorBackend): void {
+function sendMsi({ device, warnings, config, backend }: MsiPath): void {
   try {
     const message = config.msi();
     if (message !== undefined) backend.injectMsi(message.address, message.data);
   } catch (cause) {
-    context.log.warn(`vGPU ${context.name}: MSI not sent`, cause);
+    warnings.warn(`vGPU ${device}: MSI not sent`, cause);
   }
 }

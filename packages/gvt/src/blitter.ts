@@ -24,6 +24,8 @@ export interface Blit {
 
 /** Bytes after which a blit lets others run. */
 const STRIDE = 64 * 1024;
+/** What a row costs at least, bytes: a line of a cache. */
+const LINE = 64;
 const ALL = 0xffffffff;
 const PATTERN_COPY = 0xf0;
 const SOURCE_COPY = 0xcc;
@@ -89,7 +91,7 @@ function* fillSpans(blit: Blit, to: PagedSurface, spans: Iterable<FillSpan>): Ge
   let touched = 0;
   for (const span of spans) {
     fillSpan(to.memory, span, inStep(word, span.address - span.phase));
-    touched += span.length;
+    touched += Math.max(span.length, LINE);
     if (touched < STRIDE) continue;
     yield touched;
     touched = 0;
@@ -153,7 +155,7 @@ function* fill(blit: Blit, to: PagedSurface, rows: Rows): Generator<number, numb
     const pattern = patterns.row(y);
     const out = combine?.(to, { x: rows.x, y, source: pattern, pattern, mask: patterns.mask(y) }) ?? pattern;
     to.writeRow(rows.x, y, out.bytes);
-    touched += rows.bytes;
+    touched += Math.max(rows.bytes, LINE);
     if (touched < STRIDE) continue;
     yield touched;
     touched = 0;
@@ -223,7 +225,7 @@ function* copyLinear({ to, target, from, source }: CopyPlan, upwards: boolean): 
     const span = { from: from.address(source.x, source.y + row), to: to.address(target.x, target.y + row) };
     copySpan(to.memory, { ...span, length: bytes * rows }, upwards);
     done += rows;
-    touched += 2 * bytes * rows;
+    touched += Math.max(2 * bytes * rows, LINE);
     if (touched < STRIDE) continue;
     yield touched;
     touched = 0;
@@ -245,7 +247,7 @@ function* copyRows(blit: Blit, plan: CopyPlan, order: CopyOrder): Generator<numb
     else read.bytes.set(snapshot.subarray(row * source.bytes, (row + 1) * source.bytes));
     const at = { x: target.x, y: target.y + row, source: read, pattern: read, mask: undefined };
     to.writeRow(target.x, target.y + row, (combine?.(to, at) ?? read).bytes);
-    touched += 2 * target.bytes;
+    touched += Math.max(2 * target.bytes, LINE);
     if (touched < STRIDE) continue;
     yield touched;
     touched = 0;

@@ -92,7 +92,7 @@ export function createGvtDriver(options: GvtOptions = {}): GvtDriver {
         monitor: options.monitor,
         onRemove: () => {
           gpu.give(resources);
-          devices.delete(context.name);
+          if (devices.get(context.name) === device) devices.delete(context.name);
         },
       });
       devices.set(context.name, device);

@@ -99,6 +99,7 @@ export const gvtErrors = catalogue('GVT', {
   REGISTER_PROTECTED: ['EPERM', (d: { offset: number }) => `commands may not move register ${hex(d.offset)} this way`],
   BATCH_TOO_DEEP: ['EFAULT', (d: { address: number }) => `batch at ${hex(d.address)} nests deeper than two levels`],
   BAD_BATCH: ['EFAULT', (d: { address: number; what: string }) => `batch at ${hex(d.address)} refused: it ${d.what}`],
+  TOO_MANY_ROOTS: ['E2BIG', (d: { most: number }) => `a submission switches to more than ${d.most} address spaces`],
   TOO_MANY_BATCHES: ['E2BIG', (d: { most: number }) => `a submission leads to more than ${d.most} global batches`],
   BAD_SUBMISSION: [
     'EINVAL',
@@ -175,6 +176,7 @@ export const gvtErrors = catalogue('GVT', {
     'ENOMEM',
     (d: { most: number }) => `all ${d.most} shadow tables are in use by tables that engines run on; raise maxTables`,
   ],
+  TOO_MANY_MMS: ['ENOMEM', (d: { most: number }) => `the guest uses more than ${d.most} per-process tables at once`],
   MM_GONE: ['ENOENT', (d: { root: string }) => `the per-process table ${d.root} was ended by a reset`],
   NO_MM: ['EINVAL', (d: { root: string }) => `the guest has not announced the per-process table ${d.root}`],
   NOT_TRACKED: ['ENXIO', (d: { gpa: bigint }) => `a write at ${hex(d.gpa)} was trapped, but no table stands there`],

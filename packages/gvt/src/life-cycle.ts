@@ -24,15 +24,22 @@ export function openVgpu(vgpu: Vgpu): void {
 
 /**
  * The last opener left: the engines stop, nothing is shown any more, the tables drop what they hold, then whatever else the
- * backend has is released and reported. Source: i915 kvmgt, intel_vgpu_close_device(), and gvt, intel_gvt_release_vgpu().
+ * backend has is released and reported. @throws what the hypervisor throws where BAR0 or BAR2 were; all is given back then, too. Source: i915 kvmgt, intel_vgpu_close_device(), and gvt, intel_gvt_release_vgpu().
  */
 export function closeVgpu(vgpu: Vgpu): void {
-  const { parts, life, backend, ggtt, ppgtt, submission, config, display } = vgpu;
+  const { parts, life, backend, submission, config } = vgpu;
   life.open = false;
   life.asleep = false;
   submission.stop();
   if (parts.quirks.has('cache-destroyed-first')) yell(parts, backend.detach());
-  config.reset();
+  try {
+    config.reset();
+  } finally {
+    dropEverything(vgpu);
+  }
+}
+
+function dropEverything({ parts, life, backend, ggtt, ppgtt, display }: Vgpu): void {
   display.close();
   ppgtt.destroyAll();
   ggtt.reset();

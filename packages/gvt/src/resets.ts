@@ -27,7 +27,8 @@ function resetEngines({ submission, registers, ppgtt, pvinfo }: Vgpu, bits: numb
  * handle stays. After D3hot the shadows of per-process tables stay, too: the guest resumes and uses them again.
  */
 export function resetDevice(vgpu: Vgpu): void {
-  const { submission, display, ggtt, ppgtt, backend, parts, life } = vgpu;
+  const { submission, display, ggtt, ppgtt, backend, parts, life, failsafe } = vgpu;
+  if (failsafe.active) life.asleep = false; // what the guest wrote to its tables since then was not seen
   submission.stop();
   display.exports.revokeAll();
   if (!life.asleep) ppgtt.destroyAll();
@@ -43,7 +44,7 @@ export function powerOn(vgpu: Vgpu): void {
   registers.clear();
   submission.powerOn();
   config.reset();
-  opregion.placeAt(0);
+  opregion.reset();
   faults.clear();
   interrupts.reset();
   failsafe.clear();

@@ -286,6 +286,25 @@ describe('the end', () => {
     guest.finish();
   });
 
+  test('a hypervisor that does not keep the device gets its pages back', () => {
+    let backend: RecordingBackend | undefined;
+    const guest = show({
+      hypervisor: (parts) => {
+        backend = new RecordingBackend(parts, ['holdDevice']);
+        return backend;
+      },
+    });
+    const refs = () => guest.device.backend.usage;
+    const before = refs();
+    for (let times = 0; times < 2; times++) assert.throws(() => take(guest), { errno: 'ESRCH' });
+    guest.writeEntry(guest.low.base, 0n);
+    assert.deepEqual(refs(), { mappings: before.mappings - 1, pages: before.pages - 1 });
+    backend?.failing.clear();
+    guest.mapPages(guest.low.base, 0, 1);
+    take(guest).close();
+    guest.finish();
+  });
+
   test('a handle keeps what the vGPU owns of its GPU, and the hypervisor is told', () => {
     let backend: RecordingBackend | undefined;
     const guest = show({

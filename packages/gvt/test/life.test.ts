@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { asGfn } from '@pinion/core';
-import { type BackendParts, CONFIG, createGvtDriver, PVINFO, REGION, SIZE_4K, xyColorBlt } from '@pinion/gvt';
+import {
+  type BackendParts,
+  CONFIG,
+  createGvtDriver,
+  DISPLAY,
+  PIPE_ENABLE,
+  PLANE_ENABLE,
+  PLANE_FORMAT,
+  PVINFO,
+  REGION,
+  SIZE_4K,
+  xyColorBlt,
+} from '@pinion/gvt';
 import { FakeGuest, FakePins, KeptLog, ManualClock } from './fake-guest.js';
 import { RecordingBackend } from './recording-backend.js';
 
@@ -18,6 +30,15 @@ const contextOf = (name: string, type = 'V5_8') => ({
   log: new KeptLog(),
   pins: new FakePins(),
 });
+
+/** A picture of one page on the screen. */
+function showScreen(guest: FakeGuest): void {
+  guest.write32(DISPLAY.PIPESRC, (15 << 16) | 15);
+  guest.write32(DISPLAY.PLANE_STRIDE, 1);
+  guest.write32(DISPLAY.PLANE_CTL, (PLANE_ENABLE | PLANE_FORMAT.XRGB8888) >>> 0);
+  guest.write32(DISPLAY.PLANE_SURF, guest.low.base);
+  guest.write32(DISPLAY.TRANSCONF, PIPE_ENABLE);
+}
 
 describe('opening', () => {
   test('a guest has one vGPU of a GPU open; another guest may', () => {
@@ -100,6 +121,21 @@ describe('creating and removing', () => {
     assert.deepEqual([driver.available('V5_8'), driver.device('a')?.resources.id], [5, 1]);
   });
 
+  test('one that is gone but still shown outside does not hide another of its name', () => {
+    const guest = new FakeGuest();
+    guest.mapPages(guest.low.base, 0, 4);
+    showScreen(guest);
+    const shown = guest.device.exportPlane() ?? assert.fail();
+    guest.finish();
+    guest.device.remove();
+    const next = new FakeGuest({ driver: guest.driver });
+    shown.close();
+    assert.equal(guest.driver.device('vgpu'), next.device);
+    next.finish();
+    next.device.remove();
+    assert.deepEqual([guest.driver.device('vgpu'), guest.driver.available('V5_8')], [undefined, 6]);
+  });
+
   test('an open vGPU cannot be removed', () => {
     const guest = new FakeGuest();
     assert.throws(() => guest.device.remove(), { name: 'GVT_BUSY', errno: 'EBUSY' });
@@ -142,6 +178,42 @@ describe('resets', () => {
     guest.device.reset();
     assert.equal(guest.pins.pages, 0);
     guest.finish();
+  });
+
+  test('tables whose writes were not heard in failsafe mode do not outlive a resume', () => {
+    const guest = new FakeGuest();
+    guest.device.backend.dmaMapGuestPage(asGfn(20), SIZE_4K);
+    guest.read32(PVINFO.MAGIC_LOW);
+    guest.write32(PVINFO.RESERVED, 1);
+    assert.ok(guest.device.failsafe);
+    guest.write32(CONFIG.PMCSR, 3, REGION.CONFIG);
+    guest.device.reset();
+    assert.deepEqual(
+      [guest.pins.pages, guest.device.failsafe, guest.read32(PVINFO.MAGIC_LOW)],
+      [0, undefined, 0x76544776],
+    );
+    guest.finish();
+  });
+
+  test('a close in which the hypervisor fails gives everything back and tells', () => {
+    for (const call of ['setTrapArea', 'mapGfnToPfn']) {
+      let backend: RecordingBackend | undefined;
+      const hypervisor = (parts: BackendParts) => {
+        backend = new RecordingBackend(parts);
+        return backend;
+      };
+      const guest = new FakeGuest({ hypervisor });
+      guest.mapPages(guest.low.base, 0, 8);
+      guest.write32(CONFIG.BAR0, 0xe0000000, REGION.CONFIG);
+      guest.write32(CONFIG.BAR2, 0xc0000000, REGION.CONFIG);
+      guest.write32(CONFIG.COMMAND, 2, REGION.CONFIG);
+      backend?.failing.add(call);
+      assert.throws(() => guest.device.close(), { errno: 'ESRCH' }, call);
+      assert.deepEqual([guest.pins.pages, guest.clock.waiting, guest.device.stats.tableEntries], [0, 0, 0], call);
+      backend?.failing.clear();
+      guest.device.open();
+      guest.finish();
+    }
   });
 
   test('a device reset while a job runs stops it there', () => {

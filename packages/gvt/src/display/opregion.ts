@@ -1,4 +1,5 @@
 import { hex, type Log } from '@pinion/core';
+import { FewWarnings } from '../few-warnings.js';
 import type { HypervisorBackend } from '../hypervisor/backend.js';
 import { makeVbt, putText } from './vbt.js';
 
@@ -61,12 +62,12 @@ export class OpRegion {
   /** What the region shows. */
   readonly bytes: Uint8Array = makeOpRegion();
   readonly #backend: HypervisorBackend;
-  readonly #log: Log;
+  readonly #warnings: FewWarnings;
   #gpa = 0;
 
   constructor(backend: HypervisorBackend, log: Log) {
     this.#backend = backend;
-    this.#log = log;
+    this.#warnings = new FewWarnings(log);
   }
 
   /** Where the guest has its copy: guest-physical, bytes; 0 before it said so. */
@@ -76,7 +77,13 @@ export class OpRegion {
 
   /** The guest wrote its address to config space: 0 means nowhere. */
   placeAt(gpa: number): void {
-    this.#gpa = gpa & ~0xfff;
+    this.#gpa = (gpa & ~0xfff) >>> 0;
+  }
+
+  /** The guest has no copy, and warnings are logged again. */
+  reset(): void {
+    this.#gpa = 0;
+    this.#warnings.reset();
   }
 
   /**
@@ -87,7 +94,7 @@ export class OpRegion {
   service(swsci: number): void {
     if ((swsci & SELECT_SCI) === 0 || (swsci & TRIGGER) === 0) return;
     if (this.#gpa === 0) {
-      this.#log.warn('a guest calls a service of the OpRegion before it has one; ignored');
+      this.#warnings.warn('a guest calls a service of the OpRegion before it has one; ignored');
       return;
     }
     const scic = this.#read(OPREGION.SCIC);
@@ -96,7 +103,7 @@ export class OpRegion {
       this.#write(OPREGION.PARM, 0);
       return;
     }
-    this.#log.warn(`service ${hex(scic)} of the OpRegion is not there`);
+    this.#warnings.warn(`service ${hex(scic)} of the OpRegion is not there`);
     this.#write(OPREGION.SCIC, scic & ~EXIT_STATUS & ~INDICATOR);
   }
 
@@ -119,6 +126,6 @@ export class OpRegion {
   }
 
   #at(offset: number): number {
-    return (this.#gpa >>> 0) + offset;
+    return this.#gpa + offset;
   }
 }

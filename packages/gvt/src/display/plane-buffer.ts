@@ -70,8 +70,9 @@ export class PlaneBuffer implements SharedBuffer {
    */
   take(): void {
     if (this.#handles === 0) {
-      this.#pages = this.#pin();
-      this.#letGo = this.#parts.backend.holdDevice?.();
+      const pages = this.#pin();
+      this.#letGo = this.#holdDevice(pages);
+      this.#pages = pages;
     }
     this.#handles += 1;
   }
@@ -119,6 +120,15 @@ export class PlaneBuffer implements SharedBuffer {
   frame(): Frame {
     const { width, height } = this.info;
     return { width, height, pixels: new PlaneReader(this.plane, this.#memory(), this.#palette).pixels() };
+  }
+
+  #holdDevice(pages: readonly BufferPage[]): (() => void) | undefined {
+    try {
+      return this.#parts.backend.holdDevice?.();
+    } catch (cause) {
+      this.#unpin(pages);
+      throw cause;
+    }
   }
 
   #pin(): BufferPage[] {

@@ -218,8 +218,8 @@ export class EngineSubmission {
     try {
       this.#submit({ low: low0, high: high0 }, { low: low1, high: high1 });
     } catch (cause) {
-      const { log, device, failsafe } = this.#parts;
-      log.warn(`vGPU ${device}: submission to ${this.engine.name} refused`, cause);
+      const { warnings, device, failsafe } = this.#parts;
+      warnings.warn(`vGPU ${device}: submission to ${this.engine.name} refused`, cause);
       if (isUnhealthy(cause)) failsafe('a submission that no sane guest makes', cause);
       throw cause;
     }
@@ -294,14 +294,14 @@ export class EngineSubmission {
   // --- errors
 
   #halt(cause: unknown): void {
-    const { interrupts, log, device } = this.#parts;
+    const { interrupts, warnings, device } = this.#parts;
     this.#halted = true;
     this.#error = cause instanceof PinionError ? cause : undefined;
     this.#set(RING.IPEHR, this.#streamer.header);
     this.#set(RING.ACTHD, this.#streamer.position % 2 ** 32);
     this.#set(RING.ACTHD_HIGH, Math.floor(this.#streamer.position / 2 ** 32));
     this.#set(RING.EIR, this.#get(RING.EIR) | EIR_INSTRUCTION);
-    log.warn(`vGPU ${device}: engine ${this.engine.name} halted until reset`, cause);
+    warnings.warn(`vGPU ${device}: engine ${this.engine.name} halted until reset`, cause);
     interrupts.raise(this.engine.events.error);
   }
 

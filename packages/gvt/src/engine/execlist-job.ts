@@ -16,6 +16,8 @@ import type { StreamJob } from './streamer-types.js';
 import type { SubmissionParts } from './submission-parts.js';
 
 const PAGE = 4096;
+/** The most address spaces that the ring of one submission switches to. */
+const MAX_ROOTS = 64;
 const CACHE_LINE = 64;
 const INDIRECT_ADDRESS = 0xffffffc0;
 const INDIRECT_SIZE = 0x3f;
@@ -54,7 +56,8 @@ export class ExeclistJob implements EngineJob {
   #pinned: PpgttMm[] = [];
   #scan: { readonly rings: readonly ShadowRing[]; readonly batches: JobScan } | undefined;
   #saved: Uint8Array | undefined;
-  #events: GvtEvent[] = [];
+  /** What its commands have to say: each once, since a guest that reads a bit hears of it once. */
+  readonly #events = new Set<GvtEvent>();
   #started = false;
   #released = false;
 
@@ -85,7 +88,7 @@ export class ExeclistJob implements EngineJob {
     return this.#place.tail;
   }
 
-  /** Copies and audits, once. @throws as JobScan; whatever taking an address space throws. */
+  /** Copies and audits, once. @throws as JobScan; GVT_TOO_MANY_ROOTS (E2BIG); whatever taking an address space throws. */
   scan(): void {
     if (this.#scan !== undefined) return;
     const { parts, engine } = this.#request;
@@ -93,7 +96,7 @@ export class ExeclistJob implements EngineJob {
       engine,
       memory: parts.memory,
       isBacked: parts.isBacked,
-      onRoots: (pdps) => this.#others.push(parts.spaces.acquire({ levels: 3, pdps })),
+      onRoots: (pdps) => this.#takeRoots(pdps),
     });
     const before = engine.name === 'rcs' ? workaroundsOf(this.#state, parts.memory) : [];
     checkBacked(this.#place, parts);
@@ -128,7 +131,7 @@ export class ExeclistJob implements EngineJob {
   }
 
   notify(): void {
-    this.#events.push(...this.#request.streamer.takeEvents());
+    for (const event of this.#request.streamer.takeEvents()) this.#events.add(event);
   }
 
   complete(): void {
@@ -138,7 +141,7 @@ export class ExeclistJob implements EngineJob {
     this.#image.update({ RING_HEAD: tail, TIMESTAMP: this.#request.streamer.ticks % 2 ** 32 });
     parts.registers.set(engine.base + RING.HEAD, tail);
     parts.registers.set(engine.base + RING.TAIL, tail);
-    onComplete(this, this.#events);
+    onComplete(this, [...this.#events]);
   }
 
   fail(cause: unknown): void {
@@ -155,8 +158,19 @@ export class ExeclistJob implements EngineJob {
     this.#scan = undefined;
   }
 
+  /** One reference and one pin for each, however often the ring loads it. */
+  #takeRoots(pdps: readonly number[]): void {
+    if (this.#find(pdps) !== undefined) return;
+    if (this.#others.length === MAX_ROOTS) throw gvtErrors.TOO_MANY_ROOTS({ most: MAX_ROOTS });
+    this.#others.push(this.#request.parts.spaces.acquire({ levels: 3, pdps }));
+  }
+
+  #find(pdps: readonly number[]): PpgttMm | undefined {
+    return this.#others.find(({ root }) => root.pdps.every((pdp, at) => pdp === pdps[at]));
+  }
+
   #spaceOf(pdps: readonly number[]): PagedAccess {
-    const found = this.#others.find(({ root }) => root.pdps.every((pdp, at) => pdp === pdps[at]));
+    const found = this.#find(pdps);
     if (found === undefined) throw refused(this.#request.engine, 'it loads roots that were not audited');
     return found.memory(this.#request.engine.name);
   }

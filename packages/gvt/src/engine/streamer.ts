@@ -19,8 +19,9 @@ export const MAX_JOB_DWORDS = 1024 * 1024;
 export const MAX_COMMAND = 4096 + 2;
 /** The ring starts a batch, and that one another. */
 const MAX_DEPTH = 2;
-/** What a command costs, in bytes touched, when it touches nothing. */
+/** What a command costs at least, in bytes touched, and what each of its dwords does. */
 const COMMAND_COST = 64;
+const DWORD_COST = 8;
 /** Work after which the streamer lets others run. */
 const STRIDE = 64 * 1024;
 /** Ticks per millisecond of the engines' time stamps: 12 MHz. */
@@ -156,7 +157,7 @@ export class CommandStreamer implements CommandRun {
 
   /** Carries a command out; `more`: it takes steps, see `#proceed`. */
   #perform(info: CommandInfo): 'more' | undefined {
-    this.#work += COMMAND_COST;
+    this.#work += Math.max(COMMAND_COST, this.length * DWORD_COST);
     if (info.kind === 'plain' || info.kind === 'user-interrupt') return this.#signalUser(info);
     if (info.kind === 'batch-start') this.#startBatch();
     else if (info.kind === 'batch-end') this.#endBatch();

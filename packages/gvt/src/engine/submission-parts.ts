@@ -1,5 +1,6 @@
 import type { Clock, Log } from '@pinion/core';
 import type { EngineName } from '../faults.js';
+import type { FewWarnings } from '../few-warnings.js';
 import type { Interrupts } from '../interrupts.js';
 import type { RegisterFile } from '../mmio.js';
 import type { PagedAccess } from '../paged-access.js';
@@ -25,6 +26,8 @@ export interface SubmissionParts {
   readonly interrupts: Interrupts;
   readonly clock: Clock;
   readonly log: Log;
+  /** What a guest can provoke again and again goes here instead. */
+  readonly warnings: FewWarnings;
   /** Global graphics memory as the engine reaches it. */
   readonly memory: PagedAccess;
   /** Whether a guest page stands behind a global graphics address. */
@@ -39,6 +42,6 @@ export interface SubmissionParts {
 }
 
 /** The same for all engines: each has its own way to memory. */
-export type AllEnginesParts = Omit<SubmissionParts, 'memory'> & {
+export type AllEnginesParts = Omit<SubmissionParts, 'memory' | 'warnings'> & {
   readonly memoryOf: (engine: EngineName) => PagedAccess;
 };

@@ -1,5 +1,6 @@
 import type { PinionError } from '@pinion/core';
 import type { EngineName } from '../faults.js';
+import { FewWarnings } from '../few-warnings.js';
 import type { EngineJob } from './engine-job.js';
 import { type EngineOwner, type EngineState, EngineSubmission } from './engine-submission.js';
 import { ENGINES, type Engine } from './engines.js';
@@ -13,15 +14,18 @@ export const ALL_ENGINES = ENGINES.reduce((mask, { resetBit }) => mask | (1 << r
 export class Submission implements EngineClient, EngineOwner {
   readonly weight: number;
   readonly #gpu: HostGpu;
+  readonly #warnings: FewWarnings;
   readonly #engines: ReadonlyMap<EngineName, EngineSubmission>;
 
   constructor(parts: AllEnginesParts) {
     this.weight = parts.weight;
     this.#gpu = parts.gpu;
+    this.#warnings = new FewWarnings(parts.log);
+    const warnings = this.#warnings;
     this.#engines = new Map(
       ENGINES.map((engine) => [
         engine.name,
-        new EngineSubmission(engine, { ...parts, memory: parts.memoryOf(engine.name) }, this),
+        new EngineSubmission(engine, { ...parts, warnings, memory: parts.memoryOf(engine.name) }, this),
       ]),
     );
   }
@@ -56,7 +60,9 @@ export class Submission implements EngineClient, EngineOwner {
    */
   stop(mask: number = ALL_ENGINES): void {
     for (const engine of this.#all) if (isNamed(engine, mask)) engine.stop();
-    if ((mask & ALL_ENGINES) === ALL_ENGINES) this.#gpu.leave(this);
+    if ((mask & ALL_ENGINES) !== ALL_ENGINES) return;
+    this.#gpu.leave(this);
+    this.#warnings.reset();
   }
 
   /** As `stop`, and the engines' registers start anew; their modes and status pages stay. */
@@ -64,9 +70,8 @@ export class Submission implements EngineClient, EngineOwner {
     for (const engine of this.#all) if (isNamed(engine, mask)) engine.reset();
   }
 
-  /** As after power-on: no work, no mode. */
+  /** As after power-on: no work, no mode. The vGPU keeps its share of the engines' time, and its debts. */
   powerOn(): void {
-    this.stop();
     for (const engine of this.#all) engine.powerOn();
   }
 

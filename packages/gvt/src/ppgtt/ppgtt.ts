@@ -14,6 +14,8 @@ import { onGuestWrite } from './write-trap.js';
 
 /** Tables of one vGPU; 16384 lead to 32 GiB of small pages. */
 const MAX_TABLES = 16384;
+/** Roots that a guest uses at once, shadowed or not. */
+const MAX_MMS = 16384;
 
 /** How per-process tables are shadowed. */
 export interface PpgttOptions {
@@ -94,7 +96,7 @@ export class Ppgtt implements MmOwner {
 
   /**
    * The mm of that root with one more reference; a new one is shadowed at once.
-   * @throws PinionError GVT_PPGTT_ROOT (EFAULT), GVT_HUGE_ENTRY (EINVAL), GVT_NO_TABLES (ENOMEM); there is no mm then.
+   * @throws PinionError GVT_PPGTT_ROOT (EFAULT), GVT_HUGE_ENTRY (EINVAL), GVT_NO_TABLES, GVT_TOO_MANY_MMS (ENOMEM); there is no mm then.
    */
   acquire(root: PpgttRoot): PpgttMm {
     const mm = this.#obtain(root);
@@ -128,8 +130,6 @@ export class Ppgtt implements MmOwner {
   /** Every shadow goes; the mms stay and are shadowed anew when they are pinned. For a reset of the engines. */
   invalidateAll(): void {
     for (const mm of [...this.#recent]) this.#invalidate(mm);
-    this.#shadower.pages.reset();
-    this.#warnings.reset();
   }
 
   /** Every mm ends, whoever still has references. For a reset of the device, and for close. */
@@ -219,6 +219,7 @@ export class Ppgtt implements MmOwner {
   #obtain(root: PpgttRoot): Mm {
     const known = this.#mms.get(rootKey(root));
     if (known !== undefined) return known;
+    if (this.#mms.size >= MAX_MMS) throw gvtErrors.TOO_MANY_MMS({ most: MAX_MMS });
     const mm = new Mm(this, root);
     this.#shadow(mm);
     this.#mms.set(mm.key, mm);
@@ -265,7 +266,7 @@ export class Ppgtt implements MmOwner {
   #reclaim(): boolean {
     for (const mm of this.#recent) {
       if (mm.pins > 0) continue;
-      this.#parts.log.info(`PPGTT ${mm.key}: shadow given up, its tables are needed elsewhere`);
+      this.#warnings.warn(`PPGTT ${mm.key}: shadow given up, its tables are needed elsewhere; maxTables is small`);
       this.#invalidate(mm);
       return true;
     }
@@ -280,13 +281,17 @@ export class Ppgtt implements MmOwner {
       for (const table of mm.tables) if (table !== undefined) this.#compareBelow(table);
       return;
     }
+    const refusals = new Map<ShadowTable, PinionError>();
     for (const table of [...shadower.stale]) {
       if (!shadower.stale.has(table)) continue;
       if (table.unprotected) shadower.tables.protect(table);
       const refusal = shadower.compare(table);
       if (refusal === undefined) continue;
-      if (!(refusal instanceof PinionError) || this.#leadsTo(mm.tables, table)) throw refusal;
+      if (!(refusal instanceof PinionError)) throw refusal;
+      refusals.set(table, refusal);
     }
+    const own = refusals.size === 0 ? undefined : this.#findBelow(mm.tables, refusals, new Set());
+    if (own !== undefined) throw own;
   }
 
   /** Directories first: what they lead to may be another table afterwards, which may have been shadowed long ago. */
@@ -303,15 +308,23 @@ export class Ppgtt implements MmOwner {
     }
   }
 
-  #leadsTo(tables: readonly (ShadowTable | undefined)[], wanted: ShadowTable): boolean {
+  /** The refusal of a table that `tables` lead to. Each is looked at once, however many entries lead to it. */
+  #findBelow(
+    tables: readonly (ShadowTable | undefined)[],
+    refusals: ReadonlyMap<ShadowTable, PinionError>,
+    seen: Set<ShadowTable>,
+  ): PinionError | undefined {
     for (const table of tables) {
-      if (table === undefined) continue;
-      if (table === wanted) return true;
-      if (table.level <= wanted.level) continue;
+      if (table === undefined || seen.has(table)) continue;
+      seen.add(table);
+      const refusal = this.#shadower.stale.has(table) ? refusals.get(table) : undefined;
+      if (refusal !== undefined) return refusal;
+      if (table.level === 1) continue;
       const children = Array.from({ length: ENTRIES }, (_, index) => table.child(index));
-      if (this.#leadsTo(children, wanted)) return true;
+      const below = this.#findBelow(children, refusals, seen);
+      if (below !== undefined) return below;
     }
-    return false;
+    return undefined;
   }
 
   #detachTables(table: ShadowTable, range: FrameRange<number>): void {
