@@ -25,6 +25,7 @@ export class Framer<F = Fd> {
   #payload = NOTHING;
   #filled = 0;
   #fds: readonly F[] = [];
+  #closed = false;
 
   /** `maxSize`: most bytes of a message, its header included. `stray`: gets descriptors that belong to no message. */
   constructor(maxSize: number, stray: (fds: readonly F[]) => void) {
@@ -46,7 +47,8 @@ export class Framer<F = Fd> {
     const owner = fds.length === 0 ? -1 : this.#lastStart(bytes);
     if (fds.length > 0 && owner < 0) this.#stray(fds);
     let unowned = owner >= 0;
-    for (let at = 0; at < bytes.length; ) {
+    // why closed: whoever gets a message may give up because of it, and nobody would take what comes behind.
+    for (let at = 0; at < bytes.length && !this.#closed; ) {
       if (unowned && at === owner && this.#header === undefined && this.#head.length === 0) {
         this.#fds = fds;
         unowned = false;
@@ -58,10 +60,12 @@ export class Framer<F = Fd> {
         throw cause;
       }
     }
+    if (unowned) this.#stray(fds);
   }
 
-  /** Gives up: descriptors of an unfinished message go to `stray`. */
+  /** Gives up: descriptors of an unfinished message, and of all that still comes, go to `stray`. */
   close(): void {
+    this.#closed = true;
     const fds = this.#fds;
     this.#fds = [];
     this.#head = NOTHING;

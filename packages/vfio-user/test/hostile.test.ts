@@ -159,6 +159,8 @@ describe('a client that breaks the stream', () => {
     ['type 15', header(16, 15)],
     ['a reply to nothing', message(COMMAND.REGION_READ, none, 1)],
     ['an error reply to nothing', message(COMMAND.DMA_READ, none, 0x21)],
+    ['a reply to nothing, and half a header', Uint8Array.from([...message(9, none, 1), ...header(64).subarray(0, 9)])],
+    ['a reply to nothing, and half a message', Uint8Array.from([...message(9, none, 1), ...header(64), 1, 2, 3])],
     [
       'a good request and then noise',
       Uint8Array.from([...message(COMMAND.DEVICE_RESET, none), ...new Uint8Array(64).fill(255)]),
