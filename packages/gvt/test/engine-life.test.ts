@@ -18,6 +18,20 @@ function begin(): { readonly guest: ExeclistGuest; readonly context: Context } {
   return { guest, context };
 }
 
+test('a guest that answers its submission by a reset has nothing running', () => {
+  const { guest, context } = begin();
+  let told = 0;
+  guest.device.setIrqSink(() => {
+    told += 1;
+    if (told === 1) guest.write32(GDRST, GDRST_FULL);
+  });
+  guest.start(context);
+  assert.deepEqual([guest.device.submission.idle, guest.device.ppgtt.stats.mms], [true, 0]);
+  guest.clock.drain();
+  assert.deepEqual([told, guest.peek(FRAME.PAGES, 0), guest.peek(FRAME.DATA, 0)], [1, 0, 0]);
+  guest.finish();
+});
+
 type Act = (guest: ExeclistGuest, context: Context) => void;
 
 /** Where a submission may be when something happens to it. */

@@ -213,6 +213,7 @@ describe('a live screen', () => {
     assert.deepEqual([dark.frame.width, dark.problem], [0, undefined]);
     guest.write32(DISPLAY.PLANE_CTL, (PLANE_ENABLE | (1 << 24)) >>> 0);
     guest.write32(DISPLAY.TRANSCONF, PIPE_ENABLE);
+    guest.clock.advance(FRAME_PERIOD);
     const refused = await next(stream);
     assert.deepEqual([refused.frame.width, refused.problem?.name], [0, 'GVT_BAD_PLANE']);
     guest.write32(DISPLAY.PIPESRC, (7 << 16) | 3);
@@ -221,6 +222,21 @@ describe('a live screen', () => {
     const back = await next(stream);
     assert.deepEqual([back.problem, back.damage], [undefined, { x1: 0, y1: 0, x2: 8, y2: 4 }]);
     await stream.return?.();
+    guest.finish();
+  });
+
+  test('a pipe that is switched off and on again and again gives no more pictures than there are frames', async () => {
+    const guest = show();
+    const stream = guest.device.frames();
+    const pictures = Array.from({ length: 300 }, () => stream.next());
+    for (let times = 0; times < 100; times++)
+      for (const value of [0, PIPE_ENABLE]) guest.write32(DISPLAY.TRANSCONF, value);
+    guest.clock.advance(FRAME_PERIOD);
+    await stream.return?.();
+    const widths = (await Promise.all(pictures)).flatMap(({ done, value }) =>
+      done === true ? [] : [value.frame.width],
+    );
+    assert.deepEqual(widths, [16, 0, 16]);
     guest.finish();
   });
 

@@ -50,7 +50,7 @@ export class Vblank {
     return this.#cancel !== undefined;
   }
 
-  /** Calls `onFrame` at each frame, and when the pipe is switched on or off. @returns the undo. */
+  /** Calls `onFrame` at each frame, and when the pipe is switched off. @returns the undo. */
   watch(onFrame: () => void): () => void {
     const watcher = (): void => onFrame(); // why: the same function may watch twice
     this.#watchers.add(watcher);
@@ -78,7 +78,7 @@ export class Vblank {
     this.#counted += this.#elapsed();
     this.#since = on ? clock.now() : undefined;
     this.#arrange();
-    this.#tell();
+    if (!on) this.#tell();
   }
 
   #flip(surface: number): void {

@@ -234,11 +234,9 @@ export class EngineSubmission {
     if (this.#execlist.full) throw this.#refused('both slots hold contexts');
     if (this.#halted) throw this.#refused('the engine is halted');
     const jobs = this.#createAll(valid);
+    for (const job of jobs) this.#push(job); // first, since the guest may answer what it is told now by a reset
     const slot = this.#execlist.scheduleIn([first, second]);
-    for (const job of jobs) {
-      job.slot = slot;
-      this.#push(job);
-    }
+    for (const job of jobs) job.slot = slot;
   }
 
   /** All or none. The first job of an empty queue is audited at once, the others when their turn comes. */

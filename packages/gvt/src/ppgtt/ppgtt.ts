@@ -12,14 +12,14 @@ import { KIND, type ShadowTable } from './shadow-table.js';
 import { Shadower } from './shadower.js';
 import { onGuestWrite } from './write-trap.js';
 
-/** Tables of one vGPU; 16384 lead to 32 GiB of small pages. */
-const MAX_TABLES = 16384;
+/** Tables of one vGPU; 4096 lead to 8 GiB of small pages. A guest that fills all of them keeps everybody waiting for about a second. */
+const MAX_TABLES = 4096;
 /** Roots that a guest uses at once, shadowed or not. */
 const MAX_MMS = 16384;
 
 /** How per-process tables are shadowed. */
 export interface PpgttOptions {
-  /** Shadow tables at most, of 14 KiB each; default 16384. When they run out, the table used longest ago gives up its shadow. */
+  /** Shadow tables at most, of 14 KiB each; default 4096. When they run out, the table used longest ago gives up its shadow. */
   readonly maxTables?: number;
   /**
    * Lets the guest write to a table of pages unseen once it was trapped there `after` times; it is compared before the next dispatch.
