@@ -7,6 +7,12 @@ import { HEADER, type Header } from './structs.js';
 /** Bytes that a message may have above the data it transfers: header, fixed part, and the fixed part of what is inside. */
 export const MESSAGE_OVERHEAD = 64;
 
+/** Bytes that a descriptor counts for: those of the process are for all its peers. */
+const FD_WEIGHT = 8192;
+/** Bytes that a message counts for as long as it waits. */
+export const weightOf = ({ payload, fds }: Pick<Message<unknown>, 'payload' | 'fds'>): number =>
+  payload.length + MESSAGE_OVERHEAD + fds.length * FD_WEIGHT;
+
 const NOTHING = new Uint8Array(0);
 
 /**

@@ -6,7 +6,7 @@ import { type DeviceHome, homeOf } from './device-home.js';
 import { discard } from './discard.js';
 import type { DmaSpace } from './dma-space.js';
 import { vfioUserErrors } from './errors.js';
-import { Framer, MESSAGE_OVERHEAD } from './framer.js';
+import { Framer, MESSAGE_OVERHEAD, weightOf } from './framer.js';
 import { GuestDma } from './guest-dma.js';
 import { HANDLERS, TAKES_FDS, wireErrno } from './handlers.js';
 import { IrqTable } from './irq-table.js';
@@ -29,7 +29,7 @@ export interface SessionOptions {
   readonly slow?: number;
   /** Milliseconds that a client has for a DMA message. Default 5000. */
   readonly dmaLimit?: number;
-  /** Bytes of requests that may wait before the connection is closed. Reading stops at a quarter of that. Default 16 MiB. */
+  /** Bytes of requests (8192 for a descriptor) that may wait before the connection is closed; reading stops at a quarter. Default 16 MiB. */
   readonly floodLimit?: number;
   /**
    * Cloud Hypervisor reads replies of a fixed size and hangs at an error: with this a failed REGION_READ is answered with
@@ -107,8 +107,7 @@ export class Session {
   }) {
     const { device, space, transport, options } = about;
     this.#device = device;
-    const home = homeOf(space);
-    this.#home = home;
+    this.#home = homeOf(space);
     this.#transport = transport;
     this.#options = options;
     this.#dmaGiven = device.setGuestMemory !== undefined;
@@ -123,12 +122,12 @@ export class Session {
       },
     });
     this.irqs = new IrqTable(device.irqs, device.pci);
-    this.#dma = new GuestDma({ home, owner: this, calls: this.#calls, scope: this.#scope });
+    this.#dma = new GuestDma({ home: this.#home, owner: this, calls: this.#calls, scope: this.#scope });
     const { maxDataXferSize: maxBytes, maxMsgFds: maxFds } = OURS;
     this.#served = {
       device,
       regions: indexed(device),
-      home,
+      home: this.#home,
       touched: false,
       owner: this,
       clock: options.clock,
@@ -201,7 +200,7 @@ export class Session {
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: `a reply to no ${commandName(message.command)} of ours` }));
     } else {
       this.#queue.push(message);
-      this.#queued += message.payload.length + MESSAGE_OVERHEAD;
+      this.#queued += weightOf(message);
       this.#checkFlood();
     }
   }
@@ -225,7 +224,7 @@ export class Session {
     while (this.#running === undefined && !this.#over && this.#transport.waiting < REPLIES_MAX) {
       const message = this.#queue.shift();
       if (message === undefined) break;
-      this.#queued -= message.payload.length + MESSAGE_OVERHEAD;
+      this.#queued -= weightOf(message);
       const pending = this.#handle(message);
       if (pending !== undefined) this.#await(message, pending);
     }

@@ -265,6 +265,30 @@ describe('a client that floods', () => {
     await servesTheNext(world);
   });
 
+  test('of descriptors holds some hundred of them open while a handler takes its time', async () => {
+    let go = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const world = await World.start({ ops: { reset: () => held } });
+    const client = await world.client();
+    client.send(COMMAND.DEVICE_RESET, none);
+    const fd = client.memory(1);
+    const fds = Array.from({ length: 250 }, () => fd);
+    const open = (): number => world.sys.ledger.count('fd');
+    const before = open();
+    for (let n = 0; n < 40; n += 1) client.send(COMMAND.DMA_MAP, none, { fds });
+    await settle(60);
+    assert.ok(open() - before <= 512 + 250, `${open() - before} descriptors are open`);
+    go();
+    await settle(60);
+    await client.idle();
+    assert.equal(client.received.length, 41);
+    fd.close();
+    await client.close();
+    await servesTheNext(world);
+  });
+
   test('and never reads: its requests are left alone until it does', async () => {
     const world = await World.start();
     const client = await world.client();
