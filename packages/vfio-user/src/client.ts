@@ -1,6 +1,7 @@
 import { type Clock, type Log, PROT_RW, type Prot, silentLog, systemClock } from '@pinion/core';
 import type { Fd } from '@pinion/sys';
 import { Calls } from './calls.js';
+import { CommandGate } from './command-gate.js';
 import { COMMAND, commandName, DEVICE_FLAG, DMA_MAP_FLAG, DMA_UNMAP_FLAG, HEADER_FLAG } from './commands.js';
 import { discard } from './discard.js';
 import { decodeDmaAccess, encodeDmaAccess, encodeDmaMap, encodeDmaUnmap } from './dma-messages.js';
@@ -87,7 +88,9 @@ export class Client {
   readonly #framer: Framer;
   readonly #ended: (cause: unknown) => void;
   #server: Capabilities = DEFAULT_CAPABILITIES;
+  readonly #gate: CommandGate;
   #twin: TwinSocket | undefined;
+  #twinGate: CommandGate | undefined;
   #open = true;
 
   private constructor(options: ClientOptions) {
@@ -98,6 +101,7 @@ export class Client {
     const twinSocket = options.twinSocket === true ? { twinSocket: { supported: true } } : {};
     this.#capabilities = { ...OURS, ...twinSocket, ...options.capabilities };
     this.#outbox = new Outbox(transport);
+    this.#gate = new CommandGate(transport, (message) => this.#serve(message, this.#outbox));
     this.#calls = new Calls({ clock, limit, send: (head, payload, fds) => this.#outbox.now(head, payload, fds) });
     this.#framer = new Framer<Fd>(this.#capabilities.maxDataXferSize + MESSAGE_OVERHEAD, discard);
     let ended = (_cause: unknown): void => {};
@@ -242,7 +246,7 @@ export class Client {
     this.#transport.start({
       received: (bytes, fds) => this.#received(bytes, fds),
       quiet: () => {},
-      drained: () => {},
+      drained: () => this.#gate.proceed(),
       closed: (cause) => this.#end(cause),
     });
     const payload = encodeVersion({ ...PROTOCOL, capabilities: this.#capabilities });
@@ -264,10 +268,13 @@ export class Client {
     if (!wanted) return;
     if (fd === undefined) throw vfioUserErrors.BAD_VERSION({ problem: 'a twin socket that is not there' });
     try {
-      this.#twin = TwinSocket.adopt(fd, {
+      const twin = TwinSocket.adopt(fd, {
         message: (message) => this.#onTwin(message),
+        drained: () => this.#twinGate?.proceed(),
         closed: (cause) => this.#end(cause),
       });
+      this.#twin = twin;
+      this.#twinGate = new CommandGate(twin.transport, (message) => this.#serve(message, twin.outbox));
     } catch (cause) {
       fd.close();
       throw vfioUserErrors.BAD_VERSION({ problem: 'the twin socket is none' }, cause);
@@ -275,7 +282,7 @@ export class Client {
   }
 
   #onTwin(message: Message): void {
-    if (!isReply(message)) void this.#serve(message, this.#twin?.outbox);
+    if (!isReply(message) && this.#twinGate !== undefined) this.#twinGate.arrived(message);
     else {
       discard(message.fds);
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: 'a reply of the server on the twin socket' }));
@@ -316,7 +323,7 @@ export class Client {
     if (!this.#open) {
       discard(message.fds);
     } else if (!isReply(message)) {
-      void this.#serve(message);
+      this.#gate.arrived(message);
     } else if (!this.#calls.settle(message)) {
       discard(message.fds);
       this.#end(vfioUserErrors.BAD_MESSAGE({ problem: `a reply to no ${commandName(message.command)} of ours` }));
@@ -324,8 +331,7 @@ export class Client {
   }
 
   /** A command of the server's. Never rejects. */
-  async #serve(message: Message, outbox: Outbox = this.#outbox): Promise<void> {
-    discard(message.fds);
+  async #serve(message: Message, outbox: Outbox): Promise<void> {
     const { id, command } = message;
     const answer = (flags: number, error: number, payload: Uint8Array): void => {
       if (this.#open && wantsReply(message)) outbox.now({ id, command, flags, error }, payload);
@@ -359,6 +365,8 @@ export class Client {
     if (!this.#open) return;
     this.#open = false;
     this.#framer.close();
+    this.#gate.close();
+    this.#twinGate?.close();
     this.#transport.close();
     this.#twin?.close();
     this.#calls.end(vfioUserErrors.DISCONNECTED({ what: 'a command' }));

@@ -9,6 +9,8 @@ import type { Transport } from './transport.js';
 /** Who hears what comes over a twin socket. */
 interface TwinReceiver {
   message(message: Message): void;
+  /** What was sent and waited has all gone. */
+  drained?(): void;
   closed(cause?: unknown): void;
 }
 
@@ -21,12 +23,12 @@ const MAX_BYTES = 1 << 20;
  */
 export class TwinSocket {
   readonly outbox: Outbox;
-  readonly #transport: Transport;
+  readonly transport: Transport;
   readonly #framer = new Framer<Fd>(MAX_BYTES + MESSAGE_OVERHEAD, discard);
   #open = true;
 
   private constructor(transport: Transport, receiver: TwinReceiver) {
-    this.#transport = transport;
+    this.transport = transport;
     this.outbox = new Outbox(transport);
     transport.start({
       received: (bytes, fds) => {
@@ -37,7 +39,7 @@ export class TwinSocket {
         }
       },
       quiet: () => {},
-      drained: () => {},
+      drained: () => receiver.drained?.(),
       closed: (cause) => receiver.closed(cause),
     });
   }
@@ -59,7 +61,7 @@ export class TwinSocket {
     if (!this.#open) return;
     this.#open = false;
     this.#framer.close();
-    this.#transport.close();
+    this.transport.close();
   }
 
   #deliver(message: Message, receiver: TwinReceiver): void {

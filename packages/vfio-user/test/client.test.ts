@@ -252,7 +252,8 @@ describe('a remote device', () => {
 
 /** A server that says what a test wants. */
 class ScriptedTransport implements Transport {
-  readonly waiting = 0;
+  waiting = 0;
+  paused = false;
   readonly sent: Message[] = [];
   closed = false;
   #receiver: Receiver | undefined;
@@ -276,8 +277,16 @@ class ScriptedTransport implements Transport {
   say(bytes: Uint8Array): void {
     this.#receiver?.received(bytes, []);
   }
-  pause(): void {}
-  resume(): void {}
+  pause(): void {
+    this.paused = true;
+  }
+  resume(): void {
+    this.paused = false;
+  }
+  drain(): void {
+    this.waiting = 0;
+    this.#receiver?.drained();
+  }
   close(): void {
     this.closed = true;
   }
@@ -415,6 +424,47 @@ describe('a client and a server that misbehaves', () => {
     client.close();
     await assert.rejects(again, { name: 'VFIOUSER_DISCONNECTED' });
     assert.equal((await Promise.allSettled(unanswered)).filter(({ status }) => status === 'fulfilled').length, 1);
+  });
+
+  test('a server that asks for memory without end gets it as fast as it takes it', async () => {
+    let asked = 0;
+    let go = (): void => {};
+    const held = new Promise<void>((resolve) => {
+      go = resolve;
+    });
+    const memory = {
+      read: () => {
+        asked += 1;
+        return held;
+      },
+      write: () => {},
+    };
+    const transport = new ScriptedTransport((message) =>
+      message.command === COMMAND.VERSION ? reply(message, good) : undefined,
+    );
+    const client = await Client.connect({ transport, limit: 0, memory });
+    const ask = { id: 1, command: COMMAND.DMA_READ, flags: 0, error: 0, payload: encodeDmaAccess(0n, 1 << 20) };
+    const say = (times: number): void => {
+      for (let n = 0; n < times; n += 1) transport.say(encodeMessage(ask));
+    };
+    say(300);
+    assert.deepEqual([asked, transport.paused], [16, true]);
+    transport.waiting = 3 << 20;
+    go();
+    await settle(3);
+    assert.deepEqual(
+      [asked, transport.sent.length],
+      [16, 1 + 16],
+      'what was begun is answered, and nothing more is begun',
+    );
+    transport.drain();
+    await settle(3);
+    assert.deepEqual([asked, transport.sent.length, transport.paused], [300, 1 + 300, false]);
+    transport.waiting = 3 << 20;
+    say(2);
+    client.close();
+    transport.drain();
+    assert.equal(asked, 300);
   });
 
   test('a server that takes no small writes is not sent any', async () => {
