@@ -109,17 +109,20 @@ export class DmaCache {
     return asPfn(this.#byDma.frame(slot));
   }
 
-  /** Takes one more reference on an existing mapping. @throws PinionError GVT_DMA_UNKNOWN (ENOMEM). */
-  pin(dma: Pfn, owner: MapOwner = NO_OWNER): void {
-    const slot = this.#byDma.first(dma);
+  /** Takes one more reference on an existing mapping; `gfn` as for `unmap`. @throws PinionError GVT_DMA_UNKNOWN (ENOMEM). */
+  pin(dma: Pfn, owner: MapOwner = NO_OWNER, gfn?: Gfn): void {
+    const slot = this.#find(dma, gfn);
     if (slot < 0) throw gvtErrors.DMA_UNKNOWN({ dma });
     this.#owners[slot] = owner;
     this.#refs[slot] = (this.#refs[slot] ?? 0) + 1;
   }
 
-  /** Drops one reference; the last one unpins. A DMA frame that no mapping has is ignored. */
-  unmap(dma: Pfn): void {
-    const slot = this.#byDma.first(dma);
+  /**
+   * Drops one reference; the last one unpins. A DMA frame that no mapping has is ignored. Of several guest frames that are the same host page,
+   * the mapping of `gfn` is meant.
+   */
+  unmap(dma: Pfn, gfn?: Gfn): void {
+    const slot = this.#find(dma, gfn);
     if (slot < 0) return;
     const refs = (this.#refs[slot] ?? 1) - 1;
     if (refs === 0) this.#release(slot);
@@ -164,6 +167,11 @@ export class DmaCache {
     const before = this.#live;
     for (let slot = 0; slot < this.#top; slot++) if (this.#state[slot] !== FREE) this.#release(slot);
     return before;
+  }
+
+  #find(dma: Pfn, gfn: Gfn | undefined): number {
+    const slot = gfn === undefined ? -1 : this.#byGfn.first(gfn);
+    return slot >= 0 && this.#byDma.frame(slot) === dma ? slot : this.#byDma.first(dma);
   }
 
   #insert(gfn: Gfn, state: number, owner: MapOwner): Pfn {

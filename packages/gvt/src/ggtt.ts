@@ -133,6 +133,12 @@ export class Ggtt {
     return { present: host !== SCRATCH, dma: host < 0 ? undefined : asPfn(host) };
   }
 
+  /** The guest page that the host's entry for the graphics page `frame` leads to, whatever the guest reads there; undefined for scratch. */
+  gfnAt(frame: number): Gfn | undefined {
+    const index = this.#index(frame);
+    return index < 0 || (this.#host[index] ?? SCRATCH) < 0 ? undefined : asGfn(this.#byGfn.frame(index));
+  }
+
   /** The live bytes behind the graphics page `frame`; undefined where no guest page stands. Not to be kept. */
   page(frame: number): Uint8Array | undefined {
     const index = this.#index(frame);
@@ -164,7 +170,7 @@ export class Ggtt {
       const old = this.#host[index] ?? SCRATCH;
       if (old < 0) continue;
       this.#setHost(index, SCRATCH_PRESENT);
-      this.#backend.dmaUnmapGuestPage(asPfn(old));
+      this.#backend.dmaUnmapGuestPage(asPfn(old), asGfn(this.#byGfn.frame(index)));
     }
     this.#guest.fill(0);
     this.#pending.fill(NO_HALF);
@@ -228,8 +234,9 @@ export class Ggtt {
   /** The new mapping was taken before this drops the old one, so that rewriting an entry never unpins its page. */
   #replace(index: number, host: number, gfn?: Gfn): void {
     const old = this.#host[index] ?? SCRATCH;
+    const oldGfn = this.#byGfn.frame(index);
     this.#setHost(index, host, gfn);
-    if (old >= 0) this.#backend.dmaUnmapGuestPage(asPfn(old));
+    if (old >= 0) this.#backend.dmaUnmapGuestPage(asPfn(old), asGfn(oldGfn));
   }
 
   #setHost(index: number, host: number, gfn?: Gfn): void {

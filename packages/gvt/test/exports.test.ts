@@ -11,6 +11,7 @@ import {
   PLANE_ENABLE,
   PLANE_FORMAT,
   PLANE_QUERY,
+  PVINFO,
   SIZE_2M,
   staticBackend,
   xenBackend,
@@ -201,6 +202,19 @@ describe('what cannot be exported', () => {
 });
 
 describe('guest memory that goes away', () => {
+  test('behind entries that the guest has changed in failsafe mode: the buffer knows what it holds', () => {
+    const guest = show();
+    guest.read32(PVINFO.MAGIC_LOW);
+    guest.write32(PVINFO.RESERVED, 1);
+    for (let page = 0; page < PAGES; page++)
+      guest.writeEntry(guest.low.base + page * PAGE, (BigInt(FIRST + 600 + page) << 12n) | 3n);
+    const plane = take(guest);
+    guest.unmap(FIRST, PAGES);
+    assert.deepEqual([plane.state, guest.device.exported.pages, shades(plane)], ['revoked', 0, [0, 0, 0, 0]]);
+    plane.close();
+    guest.finish();
+  });
+
   test('takes its pages out of the buffer: black, an error for bytes, nothing pinned, nothing read', () => {
     const guest = show();
     const plane = take(guest);

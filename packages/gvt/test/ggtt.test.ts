@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { asGfn, asIovaFrame } from '@pinion/core';
+import { asGfn, asIovaFrame, frameRange } from '@pinion/core';
 import { GTT_OFFSET, REGION, staticBackend } from '@pinion/gvt';
 import { FakeGuest, type FakeGuestOptions } from './fake-guest.js';
 
+const PAGE = 4096;
 const GFN = 0x12345;
 const HOST_PAGES = 64;
 /** Guest frame 0x12345 and the first few are memory, nothing else is. */
@@ -150,6 +151,44 @@ describe('whole entries', () => {
     assert.equal(guest.log.warnings.length, 4);
     guest.finish();
   });
+});
+
+describe('two guest frames that are one host page', () => {
+  /** Guest frames 5 and 9 are the same host page. */
+  const alias = () => {
+    const guest = new FakeGuest({ place: (gfn) => (gfn === 9 ? 5 : gfn) });
+    const { base } = guest.low;
+    guest.mapPages(base, 5, 1);
+    guest.mapPages(base + PAGE, 9, 1);
+    return { guest, base };
+  };
+  const pinned = ({ pins }: FakeGuest) => [5, 9].map((gfn) => pins.count(asIovaFrame(gfn)));
+
+  for (const [first, second, frame] of [
+    [0, 1, 5],
+    [1, 0, 9],
+  ] as const) {
+    test(`each entry holds its own: entry ${first} goes first`, () => {
+      const { guest, base } = alias();
+      guest.writeEntry(base + first * PAGE, 0n);
+      assert.deepEqual(
+        pinned(guest),
+        [5, 9].map((gfn) => (gfn === frame ? 0 : 1)),
+      );
+      guest.writeEntry(base + second * PAGE, 0n);
+      assert.deepEqual(pinned(guest), [0, 0]);
+      guest.finish();
+    });
+
+    test(`an entry that stays is held when the memory of frame ${frame} goes`, () => {
+      const { guest, base } = alias();
+      guest.writeEntry(base + first * PAGE, 0n);
+      guest.device.dmaUnmap(frameRange(asIovaFrame(frame), 1));
+      assert.equal(guest.pins.pages, 1);
+      assert.equal(guest.device.stats.tableEntries, 1);
+      guest.finish();
+    });
+  }
 });
 
 describe('outside the slices', () => {

@@ -662,6 +662,23 @@ describe('memory that goes away', () => {
   });
 });
 
+test('of two guest frames that are one host page, each entry holds its own', () => {
+  for (const first of [0, 1]) {
+    const guest = new FakeTables({ place: (gfn) => (gfn === 21 ? 20 : gfn) });
+    for (const [table, next] of [
+      [1, 2],
+      [2, 3],
+      [3, 4],
+    ] as const)
+      guest.entry(table, 0, next, P | RW);
+    for (const index of [0, 1]) guest.entry(4, index, 20 + index, P | RW);
+    guest.ppgtt.acquire(L4);
+    guest.entry(4, first, 0, 0);
+    assert.deepEqual([guest.count(20), guest.count(21)], first === 0 ? [0, 1] : [1, 0]);
+    guest.finish();
+  }
+});
+
 describe('resets', () => {
   test('of the engines: the mms stay and have their shadows again when they are pinned', () => {
     const guest = start();

@@ -1,4 +1,4 @@
-import { asGfn, type FrameRange, PAGE_SIZE, type Pfn, PinionError, rangeHolds } from '@pinion/core';
+import { type FrameRange, PAGE_SIZE, PinionError, rangeHolds } from '@pinion/core';
 import { SIZE_2M } from '../dma-cache.js';
 import { gvtErrors } from '../errors.js';
 import type { Ggtt } from '../ggtt.js';
@@ -6,7 +6,7 @@ import type { GraphicsAccess } from '../graphics-access.js';
 import type { HypervisorBackend } from '../hypervisor/backend.js';
 import { displayOwner } from '../hypervisor/owner.js';
 import type { BufferPage, ExportState, SharedBuffer } from './exported-plane.js';
-import { guestFrame, type Plane, type PlaneInfo } from './plane.js';
+import type { Plane, PlaneInfo } from './plane.js';
 import { type Frame, PlaneReader } from './screen.js';
 
 /** Frames below a range at which a mapping may begin that reaches into it. */
@@ -15,7 +15,7 @@ const STRADDLE = SIZE_2M / PAGE_SIZE - 1;
 /** What a buffer works with. */
 export interface BufferParts {
   readonly backend: HypervisorBackend;
-  readonly table: Pick<Ggtt, 'hostEntry' | 'read'>;
+  readonly table: Pick<Ggtt, 'hostEntry' | 'gfnAt'>;
   /** The last handle closed, or the buffer was taken away. */
   readonly onIdle: (buffer: PlaneBuffer) => void;
 }
@@ -98,7 +98,7 @@ export class PlaneBuffer implements SharedBuffer {
   revoke(range: FrameRange): void {
     for (const [index, page] of this.#pages.entries()) {
       if (page === undefined || page.gfn > range.last || page.gfn < range.first - STRADDLE) continue;
-      if (rangeHolds(range, page.gfn) || !this.#stillHeld(page.dma)) this.#pages[index] = undefined;
+      if (rangeHolds(range, page.gfn) || !this.#stillHeld(page)) this.#pages[index] = undefined;
     }
   }
 
@@ -149,30 +149,31 @@ export class PlaneBuffer implements SharedBuffer {
   #pinPage(frame: number): BufferPage {
     const { backend, table } = this.#parts;
     const dma = table.hostEntry(frame)?.dma;
-    if (dma === undefined) throw gvtErrors.EXPORT_PAGE({ address: frame * PAGE_SIZE });
+    const gfn = table.gfnAt(frame);
+    if (dma === undefined || gfn === undefined) throw gvtErrors.EXPORT_PAGE({ address: frame * PAGE_SIZE });
     try {
-      backend.dmaPinGuestPage?.(dma, displayOwner(this.id));
+      backend.dmaPinGuestPage?.(dma, displayOwner(this.id), gfn);
     } catch (cause) {
       if (!(cause instanceof PinionError)) throw cause;
       throw gvtErrors.EXPORT_PAGE({ address: frame * PAGE_SIZE }, cause);
     }
-    return { dma, gfn: asGfn(guestFrame(table, frame)) };
+    return { dma, gfn };
   }
 
   #unpin(pages: readonly (BufferPage | undefined)[]): void {
-    for (const page of pages) if (page !== undefined) this.#parts.backend.dmaUnmapGuestPage(page.dma);
+    for (const page of pages) if (page !== undefined) this.#parts.backend.dmaUnmapGuestPage(page.dma, page.gfn);
   }
 
   /** A reference that is gone cannot be taken again: the mapping is unknown then. */
-  #stillHeld(dma: Pfn): boolean {
+  #stillHeld({ dma, gfn }: BufferPage): boolean {
     const { backend } = this.#parts;
     try {
-      backend.dmaPinGuestPage?.(dma);
+      backend.dmaPinGuestPage?.(dma, undefined, gfn);
     } catch (cause) {
       if (!(cause instanceof PinionError)) throw cause;
       return false;
     }
-    backend.dmaUnmapGuestPage(dma);
+    backend.dmaUnmapGuestPage(dma, gfn);
     return true;
   }
 

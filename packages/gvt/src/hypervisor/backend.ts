@@ -92,10 +92,13 @@ export interface HypervisorBackend {
    * @throws PinionError when the page cannot be had; nothing is held then. GVT_NOT_OPEN (EINVAL) without a handle.
    */
   dmaMapGuestPage(gfn: Gfn, size: number, owner?: MapOwner): Pfn;
-  /** Drops one reference; an unknown DMA frame is ignored, and so is every one without a handle. Does nothing when `pinned`. */
-  dmaUnmapGuestPage(dma: Pfn): void;
-  /** One more reference on an existing mapping, by its first DMA frame. Capability `dmaPin`. @throws GVT_NO_HANDLE (ENODEV), GVT_DMA_UNKNOWN (ENOMEM). */
-  dmaPinGuestPage?(dma: Pfn, owner?: MapOwner): void;
+  /**
+   * Drops one reference; an unknown DMA frame is ignored, and so is every one without a handle. Does nothing when `pinned`. `gfn` says which
+   * mapping is meant where several guest frames are the same host page; without it, any of them.
+   */
+  dmaUnmapGuestPage(dma: Pfn, gfn?: Gfn): void;
+  /** One more reference on an existing mapping, by its first DMA frame; `gfn` as above. Capability `dmaPin`. @throws GVT_NO_HANDLE (ENODEV), GVT_DMA_UNKNOWN (ENOMEM). */
+  dmaPinGuestPage?(dma: Pfn, owner?: MapOwner, gfn?: Gfn): void;
   /** The live bytes of one page of a mapping, which must be held. 4096 bytes. Not to be kept beyond the mapping. */
   bytes(dma: Pfn): Uint8Array;
 

@@ -46,7 +46,7 @@ export abstract class GuestBackend implements HypervisorBackend {
   abstract releaseAll(): readonly Leftover[];
   abstract releaseRange(range: FrameRange): number;
   abstract dmaMapGuestPage(gfn: Gfn, size: number, owner?: MapOwner): Pfn;
-  abstract dmaUnmapGuestPage(dma: Pfn): void;
+  abstract dmaUnmapGuestPage(dma: Pfn, gfn?: Gfn): void;
   /** What this kind of backend can do, write traps aside. */
   protected abstract readonly abilities: Omit<HypervisorCapabilities, 'pageTrack'>;
 

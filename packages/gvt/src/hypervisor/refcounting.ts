@@ -67,13 +67,13 @@ export abstract class RefcountingBackend extends GuestBackend {
     return this.#cache.map(gfn, size, owner);
   }
 
-  dmaUnmapGuestPage(dma: Pfn): void {
-    this.#cache?.unmap(dma);
+  dmaUnmapGuestPage(dma: Pfn, gfn?: Gfn): void {
+    this.#cache?.unmap(dma, gfn);
   }
 
   /** @throws PinionError GVT_NO_HANDLE (ENODEV), GVT_DMA_UNKNOWN (ENOMEM). */
-  dmaPinGuestPage(dma: Pfn, owner: MapOwner = NO_OWNER): void {
+  dmaPinGuestPage(dma: Pfn, owner: MapOwner = NO_OWNER, gfn?: Gfn): void {
     if (this.#cache === undefined) throw gvtErrors.NO_HANDLE({ device: this.parts.device });
-    this.#cache.pin(dma, owner);
+    this.#cache.pin(dma, owner, gfn);
   }
 }

@@ -54,9 +54,10 @@ export class PageMapper {
     }
   }
 
-  unmap(dma: number): void {
+  /** The counterpart of `small` and `large`. */
+  unmap(dma: number, gfn: number): void {
     this.#mapped -= 1;
-    this.#backend.dmaUnmapGuestPage(asPfn(dma));
+    this.#backend.dmaUnmapGuestPage(asPfn(dma), asGfn(gfn));
   }
 
   /** A page is not held any more although nobody unmapped it: its memory goes away, or a quirk forgets it. */

@@ -197,8 +197,9 @@ export class Shadower {
 
   #writeSmall(table: ShadowTable, index: number): void {
     const old = table.pageAt(index);
+    const oldGfn = table.frames[index] ?? 0;
     this.#fillSmall(table, index);
-    if (old !== undefined) this.pages.unmap(old);
+    if (old !== undefined) this.pages.unmap(old, oldGfn);
   }
 
   #fillSmall(table: ShadowTable, index: number): void {
@@ -213,12 +214,13 @@ export class Shadower {
   #write64K(table: ShadowTable, index: number): void {
     if (index % PAGES_64K !== 0) return;
     const olds = this.#olds;
+    const frames = table.frames.slice(index, index + PAGES_64K);
     for (let piece = 0; piece < PAGES_64K; piece++) olds[piece] = table.pageAt(index + piece) ?? NO_PAGE;
     this.#fill64K(table, index);
     const given = this.#parts.quirks.has('split-64k-unmaps-one') ? 1 : PAGES_64K;
     for (const [piece, old] of olds.entries()) {
       if (old === NO_PAGE) continue;
-      if (piece < given) this.pages.unmap(old);
+      if (piece < given) this.pages.unmap(old, frames[piece] ?? 0);
       else this.pages.forget();
     }
   }
@@ -237,6 +239,7 @@ export class Shadower {
   #writeDirectory(table: ShadowTable, index: number): void {
     const child = table.child(index);
     const old = table.pageAt(index);
+    const oldGfn = table.frames[index] ?? 0;
     try {
       this.#fillDirectory(table, index);
     } catch (cause) {
@@ -246,7 +249,7 @@ export class Shadower {
       this.stale.add(table);
       throw cause;
     } finally {
-      if (old !== undefined) this.pages.unmap(old);
+      if (old !== undefined) this.pages.unmap(old, oldGfn);
       if (child !== undefined) this.put(child);
     }
   }
@@ -302,7 +305,7 @@ export class Shadower {
     if (child !== undefined) this.put(child);
     if (page === undefined) return;
     if (kind === KIND.LARGE && this.#parts.quirks.has('large-leaf-skipped')) this.pages.forget();
-    else this.pages.unmap(page);
+    else this.pages.unmap(page, table.frames[index] ?? 0);
   }
 }
 
