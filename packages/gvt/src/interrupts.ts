@@ -58,7 +58,7 @@ export class Interrupts {
   #defineBank(bank: number): void {
     const registers = this.#registers;
     registers.define(bank + BANK_REGISTER.ISR, READ_ONLY);
-    registers.define(bank + BANK_REGISTER.IIR, { write: (bits) => this.#acknowledge(bank, bits) });
+    registers.define(bank + BANK_REGISTER.IIR, { orders: true, write: (bits) => this.#acknowledge(bank, bits) });
     for (const offset of [bank + BANK_REGISTER.IMR, bank + BANK_REGISTER.IER]) {
       registers.define(offset, {
         write: (value) => {

@@ -7,6 +7,8 @@ export interface Register {
   read?(): number;
   /** Called instead of storing; stores itself what it wants stored. Bits that the rules call read-only keep their value. */
   write?(value: number): void;
+  /** A bit that is written is an order, not a value: of a write of some bytes the others count as zero, not as what is stored. */
+  readonly orders?: true;
 }
 
 /** A register that a guest cannot change; writes are ignored. */
@@ -90,14 +92,14 @@ export class RegisterFile {
   }
 
   /**
-   * A guest's write of 1, 2, 4 or 8 bytes; a part of a register is merged with the rest before it takes effect, of two registers the lower
+   * A guest's write of 1, 2, 4 or 8 bytes; a part of a register is merged with the rest (of one that takes orders: with zeros) before it takes effect, of two registers the lower
    * one is first. @throws PinionError GVT_MMIO_ACCESS (EINVAL), and what the behaviours throw.
    */
   write(offset: number, from: Uint8Array): void {
     this.#check(offset, from.length);
     const merged = this.#merged;
     for (let at = offset & ~3; at < offset + from.length; at += 4) {
-      merged.setUint32(0, this.get(at), true);
+      merged.setUint32(0, this.#defined.get(at)?.orders ? 0 : this.get(at), true);
       const last = Math.min(at + 4, offset + from.length);
       for (let byte = Math.max(at, offset); byte < last; byte++) merged.setUint8(byte - at, from[byte - offset] ?? 0);
       this.writeDword(at, merged.getUint32(0, true));

@@ -108,6 +108,16 @@ describe('a context switch of the render engine', () => {
   });
 });
 
+test('a byte that is acknowledged leaves the other bytes alone', () => {
+  const tree = listening();
+  tree.open(INTERRUPT_BANKS.gt0);
+  tree.interrupts.raise('rcs-context-switch', 'rcs-user', 'bcs-user');
+  tree.registers.write(INTERRUPT.IIR + 1, Uint8Array.of(SWITCH >>> 8));
+  assert.equal(tree.read(INTERRUPT.IIR), 0x10001);
+  tree.registers.write(INTERRUPT.IIR, Uint8Array.of(0, 0));
+  assert.equal(tree.read(INTERRUPT.IIR), 0x10001);
+});
+
 describe('every event', () => {
   const master = (name: GvtEvent): number => {
     const [bank, bit] = EVENTS[name];
