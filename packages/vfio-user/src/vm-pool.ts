@@ -1,6 +1,6 @@
 import { type DeviceFile, type Group, type Log, silentLog, Teardown } from '@pinion/core';
 import type { Arrival, DeviceHome } from './device-home.js';
-import type { Owner } from './dma-entry.js';
+import type { DmaEntry, Owner } from './dma-entry.js';
 import type { DmaSpace } from './dma-space.js';
 import { type DeviceSeat, VmSpace, type VmSpaceOptions } from './vm-space.js';
 
@@ -165,8 +165,8 @@ export class PooledSeat implements DeviceHome {
     const from = this.#room;
     const { group, name, log, pool } = this.#about;
     to.seats.add(this); // first: a room with somebody on the way is not closed
+    const mine = from.vm.dma.entries.filter(({ owners }) => owners.has(owner));
     try {
-      const mine = from.vm.dma.entries.filter(({ owners }) => owners.has(owner));
       await from.vm.dma.unmapAll(owner);
       await from.vm.detach(this.#seat);
       this.#seat = await to.vm.attach(group, name).catch(async (cause: unknown) => {
@@ -175,16 +175,32 @@ export class PooledSeat implements DeviceHome {
       });
       from.seats.delete(this);
       this.#room = to;
-      for (const { address, size, flags } of mine) {
-        to.vm.dma.map(owner, { argsz: 0, flags, offset: 0n, address, size }, undefined);
-      }
+      this.#restore(owner, mine);
       log.info(`${name} belongs to ${to.vm.task.name}`);
     } catch (cause) {
-      if (this.#room !== to) to.seats.delete(this);
       log.warn(`${name} could not be moved to ${to.vm.task.name}`, cause);
+      if (this.#room !== to) this.#stay(owner, mine, to);
     }
     for (const room of [from, to]) {
       await pool.left(room).catch((cause: unknown) => log.warn(`${room.vm.task.name} did not close`, cause));
+    }
+  }
+
+  /** Back where it was, with what its client believes to have mapped. */
+  #stay(owner: Owner, mine: readonly DmaEntry[], to: Room): void {
+    to.seats.delete(this);
+    try {
+      this.#restore(owner, mine);
+    } catch (cause) {
+      this.#about.log.warn(`${this.name} lost mappings of its client`, cause);
+    }
+  }
+
+  /** Maps memory without descriptors once more, as far as it is not mapped. */
+  #restore(owner: Owner, mine: readonly DmaEntry[]): void {
+    for (const { address, size, flags } of mine) {
+      if (this.dma.has(owner, address, size)) continue;
+      this.dma.map(owner, { argsz: 0, flags, offset: 0n, address, size }, undefined);
     }
   }
 }

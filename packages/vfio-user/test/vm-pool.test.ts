@@ -289,4 +289,21 @@ describe('a device that cannot be opened anew', () => {
       assert.match(said.join(), /could not be moved/);
       b.device.pins.pin(iovaFrame(0n), 1, PROT_RW).unpin();
     }));
+
+  test('because its driver fails keeps what its client has mapped without descriptors', () =>
+    withPool(2, async ({ pool, ram, said }, a, b) => {
+      const fd = ram();
+      await a?.client.mapDma({ ...RAM, fd });
+      assert.ok(b);
+      let opens = 0;
+      b.device.open = () => {
+        opens += 1;
+        if (opens === 1) throw failing;
+      };
+      await b.client.mapDma({ address: 0x100_0000n, size: 0x1000n });
+      await b.client.mapDma({ ...RAM, fd });
+      assert.deepEqual(mapped(pool), [1, 2]);
+      assert.match(said.join(), /could not be moved/);
+      await b.client.unmapDma({ address: 0x100_0000n, size: 0x1000n });
+    }));
 });
