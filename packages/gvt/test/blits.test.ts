@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { miBatchBufferEnd, xTileOffset, xyColorBlt, xySrcCopyBlt, yTileOffset } from '@pinion/gvt';
+import { GDRST, miBatchBufferEnd, xTileOffset, xyColorBlt, xySrcCopyBlt, yTileOffset } from '@pinion/gvt';
 import { type Commands, ExeclistGuest, FRAME, OWN_PAGES } from './execlist-guest.js';
+import { FakeGuest } from './fake-guest.js';
 
 const PAGE = 4096;
 const BYTES = OWN_PAGES * PAGE;
@@ -174,6 +175,30 @@ describe('setups', () => {
     const { after, before } = draw(setup(false, 0x5a), [0x49000000, point(1, 1)]);
     assert.equal(dword(after, 1, 1), (dword(before, 1, 1) ^ 0x11223344) >>> 0);
   });
+
+  for (const [what, reset] of [
+    ['a reset of the engine', (guest: FakeGuest) => guest.write32(GDRST, 8)],
+    ['a reset of the device', (guest: FakeGuest) => guest.device.reset()],
+  ] as const) {
+    test(`${what} forgets the setup`, () => {
+      const guest = new FakeGuest();
+      const { base } = guest.low;
+      const again = () => {
+        guest.mapPages(base + PAGE, 20, 1);
+        guest.startRing(base, 10);
+      };
+      again();
+      const setUp = [0x40700008, (3 << 24) | (0xf0 << 16) | 64, 0, 0, base + PAGE, 0, 0, 0x11223344, 0, 0];
+      guest.run(setUp, [0x49000000, point(1, 0)]);
+      assert.deepEqual([guest.peek(20, 4), guest.device.engineError], [0x11223344, undefined]);
+      guest.poke(20, 4, [0]);
+      reset(guest);
+      again();
+      guest.run([0x49000000, point(1, 0)]);
+      assert.deepEqual([guest.peek(20, 4), guest.device.engineError?.name], [0, 'GVT_BAD_ADDRESS']);
+      guest.finish();
+    });
+  }
 
   test('a setup whose operation needs a source is refused when it draws', () => {
     assert.match(draw(setup(false, 0xcc), [0x49000000, point(1, 1)]).error ?? '', /^GVT_BAD_COMMAND/);

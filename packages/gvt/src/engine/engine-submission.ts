@@ -105,6 +105,7 @@ export class EngineSubmission {
   /** As after power-on, except for the registers that a driver sets up once (its mode and status page). */
   reset(): void {
     this.stop();
+    this.#streamer.reset();
     for (const register of CLEARED) this.#set(register, 0);
     this.#elspIndex = 0;
     this.#execlist.reset();

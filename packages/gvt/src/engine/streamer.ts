@@ -54,7 +54,7 @@ export class CommandStreamer implements CommandRun {
   readonly words = new Uint32Array(MAX_COMMAND);
   length = 0;
   readonly #clock: Clock;
-  readonly #blits = new BlitEngine();
+  #blits = new BlitEngine();
   #job: StreamJob | undefined;
   #batches: Batch[] = [];
   #dwords = 0;
@@ -74,6 +74,11 @@ export class CommandStreamer implements CommandRun {
     const events = this.#events;
     if (events.length > 0) this.#events = [];
     return events;
+  }
+
+  /** The engine is reset: what commands have set up is forgotten. Nothing may be running. */
+  reset(): void {
+    this.#blits = new BlitEngine();
   }
 
   /** Graphics address of the last command that was read. */
