@@ -2,7 +2,7 @@ import { type Clock, systemClock } from '@pinion/core';
 import type { Fd } from '@pinion/sys';
 import { HEADER_FLAG } from './commands.js';
 import { discard } from './discard.js';
-import { Framer, MESSAGE_OVERHEAD } from './framer.js';
+import { Framer, MESSAGE_OVERHEAD, weightOf } from './framer.js';
 import { encodeMessage, isReply, type Message, wantsReply } from './message.js';
 import { type Direction, type Fault, type FaultRule, FaultRules } from './proxy-rules.js';
 import type { Transport } from './transport.js';
@@ -33,7 +33,7 @@ export interface ProxyOptions {
   readonly maxBytes?: number;
 }
 
-/** Bytes that wait for one side before the other is not read any more. */
+/** Bytes that wait for one side, or behind a message that is delayed, before the other is not read any more. */
 const WAITING_MAX = 4 << 20;
 
 interface Lane {
@@ -43,6 +43,7 @@ interface Lane {
   readonly framer: Framer;
   /** Behind a message that is delayed. */
   readonly held: Message[];
+  heldBytes: number;
   delayed: boolean;
   paused: boolean;
 }
@@ -73,6 +74,7 @@ export class MessageProxy {
       to,
       framer: new Framer<Fd>(maxBytes + MESSAGE_OVERHEAD, discard),
       held: [],
+      heldBytes: 0,
       delayed: false,
       paused: false,
     });
@@ -111,8 +113,14 @@ export class MessageProxy {
 
   #arrived(lane: Lane, message: Message): void {
     if (!this.#open) discard(message.fds);
-    else if (lane.delayed) lane.held.push(message);
+    else if (lane.delayed) this.#hold(lane, message);
     else this.#judge(lane, message);
+  }
+
+  #hold(lane: Lane, message: Message): void {
+    lane.held.push(message);
+    lane.heldBytes += weightOf(message);
+    if (lane.heldBytes > WAITING_MAX) this.#setPaused(lane, true);
   }
 
   #judge(lane: Lane, message: Message): void {
@@ -158,12 +166,14 @@ export class MessageProxy {
     const cancel = this.#clock.after(milliseconds, () => {
       this.#timers.delete(cancel);
       lane.delayed = false;
+      lane.heldBytes = 0;
       const [first, ...rest] = lane.held.splice(0);
       if (first !== undefined) {
         this.#pass(lane, encodeMessage(first), first.fds);
         discard(first.fds);
       }
       for (const each of rest) this.#arrived(lane, each);
+      this.#goOn(lane);
     });
     this.#timers.add(cancel);
   }
@@ -171,18 +181,23 @@ export class MessageProxy {
   #pass(lane: Lane, bytes: Uint8Array, fds: readonly Fd[]): void {
     if (bytes.length === 0) return;
     lane.to.send(bytes, fds);
-    if (lane.to.waiting <= WAITING_MAX || lane.paused) return;
-    lane.paused = true;
-    lane.from.pause();
+    if (lane.to.waiting > WAITING_MAX) this.#setPaused(lane, true);
+  }
+
+  #setPaused(lane: Lane, paused: boolean): void {
+    if (lane.paused === paused || !this.#open) return;
+    lane.paused = paused;
+    if (paused) lane.from.pause();
+    else lane.from.resume();
+  }
+
+  #goOn(lane: Lane): void {
+    if (lane.to.waiting <= WAITING_MAX && lane.heldBytes <= WAITING_MAX) this.#setPaused(lane, false);
   }
 
   /** One side has taken everything: the other may go on. */
   #drained(side: Transport): void {
-    for (const lane of this.#lanes) {
-      if (lane.to !== side || !lane.paused) continue;
-      lane.paused = false;
-      lane.from.resume();
-    }
+    for (const lane of this.#lanes) if (lane.to === side) this.#goOn(lane);
   }
 
   #end(cause: unknown): void {

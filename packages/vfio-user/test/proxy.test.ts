@@ -94,6 +94,24 @@ describe('a proxy', () => {
       },
     ));
 
+  test('holds back no more than it has room for: behind a message that is delayed its sender has to wait', () =>
+    withProxy(
+      [{ command: COMMAND.DEVICE_RESET, reply: false, fault: { kind: 'delay', milliseconds: 100 } }],
+      async ({ world, client }) => {
+        const fd = createMemfd(world.sys, 'ram', 0x1000n);
+        const fds = Array.from({ length: 250 }, () => fd);
+        const reset = client.reset();
+        const refused = Array.from({ length: 20 }, () =>
+          assert.rejects(client.call(COMMAND.DMA_MAP, new Uint8Array(0), fds), { errno: 'EINVAL' }),
+        );
+        await settle(40);
+        assert.ok(world.sys.ledger.count('fd') < 1000);
+        world.clock.advance(100);
+        await Promise.all([reset, ...refused]);
+        fd.close();
+      },
+    ));
+
   test('answers with an error instead of the server, or turns its reply into one', () =>
     withProxy(
       [
