@@ -5,6 +5,7 @@ import type { HypervisorBackend } from '../hypervisor/backend.js';
 import type { Interrupts } from '../interrupts.js';
 import type { RegisterFile } from '../mmio.js';
 import type { VgpuType } from '../types.js';
+import { defineDdcPins } from './ddc-pins.js';
 import { DpAux } from './dp-aux.js';
 import { EdidRegion } from './edid-region.js';
 import { FrameStreams } from './frame-stream.js';
@@ -45,6 +46,7 @@ export class DisplayUnit {
     this.edidRegion = new EdidRegion(this.monitor);
     this.#gmbus = new Gmbus(registers, this.monitor, interrupts);
     this.#aux = new DpAux(registers, this.monitor, interrupts);
+    defineDdcPins(registers);
     const planes = new Planes(registers, ggtt);
     this.screen = new Screen(planes, registers, memory);
     this.exports = new PlaneExports({ backend, table: ggtt, planes, screen: this.screen });

@@ -33,7 +33,7 @@ const CONSOLE_MAX = 65_536;
 
 /** Leaves out what costs time under emulation and what this guest has no use for; a panic ends QEMU. */
 const KERNEL_ARGS = (
-  'console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable no_timer_check cryptomgr.notests init_on_alloc=0 audit=0 ' +
+  'console=ttyS0 panic=-1 quiet mitigations=off tsc=reliable no_timer_check cryptomgr.notests init_on_alloc=0 audit=0 nowatchdog ' +
   'apparmor=0 ipv6.disable=1'
 ).split(' ');
 
