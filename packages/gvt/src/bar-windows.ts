@@ -14,6 +14,7 @@ const HOST_APERTURE_FRAME = 0x6_0000_0000 / PAGE_SIZE;
 export class BarWindows {
   readonly #backend: HypervisorBackend;
   readonly #low: Slice;
+  /** Where BAR0 is trapped and BAR2 is mapped now. Guest-physical, bytes. */
   #trapped: bigint | undefined;
   #mapped: bigint | undefined;
 
@@ -21,11 +22,6 @@ export class BarWindows {
   constructor(backend: HypervisorBackend, low: Slice) {
     this.#backend = backend;
     this.#low = low;
-  }
-
-  /** Where BAR0 is trapped and BAR2 is mapped now. Guest-physical, bytes. */
-  get places(): { readonly bar0: bigint | undefined; readonly bar2: bigint | undefined } {
-    return { bar0: this.#trapped, bar2: this.#mapped };
   }
 
   /** A BAR is decoded at `base` (undefined: nowhere) from now on. The old place goes first. @throws what the backend throws. */

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { asGfn } from '@pinion/core';
 import {
-  contextOwner,
   describeLeftover,
   describeOwner,
   displayOwner,
@@ -28,7 +27,6 @@ describe('who took a reference', () => {
     [ppgttOwner(0x12345), 'PPGTT table at guest frame 0x12345'],
     [ppgttOwner(2 ** 36 - 1), 'PPGTT table at guest frame 0xfffffffff'],
     [displayOwner(7), 'display buffer 0x7'],
-    [contextOwner(0x100), 'context image 0x100'],
   ];
   for (const [owner, text] of owners) test(text, () => assert.equal(describeOwner(owner), text));
 

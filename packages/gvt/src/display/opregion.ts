@@ -63,16 +63,12 @@ export class OpRegion {
   readonly bytes: Uint8Array = makeOpRegion();
   readonly #backend: HypervisorBackend;
   readonly #warnings: FewWarnings;
+  /** Where the guest has its copy: guest-physical, bytes; 0 before it said so. */
   #gpa = 0;
 
   constructor(backend: HypervisorBackend, log: Log) {
     this.#backend = backend;
     this.#warnings = new FewWarnings(log);
-  }
-
-  /** Where the guest has its copy: guest-physical, bytes; 0 before it said so. */
-  get place(): number {
-    return this.#gpa;
   }
 
   /** The guest wrote its address to config space: 0 means nowhere. */

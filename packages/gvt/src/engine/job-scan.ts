@@ -72,12 +72,6 @@ export class JobScan {
     this.#drain();
   }
 
-  /** Audits a batch that the hardware itself calls, and what it leads to. @throws as `scanRing`. */
-  scanBatch(address: number): void {
-    this.#found.push({ address, level: 1 });
-    this.#drain();
-  }
-
   #take(words: Uint32Array, at: number, address: number): AuditedCommand {
     const header = words[at] ?? 0;
     const info = this.#find(header, address);

@@ -5,7 +5,7 @@ declare const owner: unique symbol;
 export type MapOwner = number & { readonly [owner]: true };
 
 /** What an owner's number counts: an index, a guest frame or an id, below 2^48. */
-const KINDS = ['unnamed', 'GGTT entry', 'PPGTT table at guest frame', 'display buffer', 'context image'] as const;
+const KINDS = ['unnamed', 'GGTT entry', 'PPGTT table at guest frame', 'display buffer'] as const;
 const STEP = 2 ** 48;
 
 // why: a brand has no runtime form; this is the only place where one is put on.
@@ -19,8 +19,6 @@ export const ggttOwner = (index: number): MapOwner => pack(1, index);
 export const ppgttOwner = (gfn: number): MapOwner => pack(2, gfn);
 /** An exported display buffer. */
 export const displayOwner = (id: number): MapOwner => pack(3, id);
-/** The image of a context, by its LRCA / 4096. */
-export const contextOwner = (lrca: number): MapOwner => pack(4, lrca);
 
 /** For messages: `GGTT entry 0x7`. */
 export function describeOwner(tag: MapOwner): string {
