@@ -134,6 +134,17 @@ ended: 0 mappings of 0 MiB, nothing pinned, 0 locked
     assert.equal(around.listeners, 0);
   });
 
+  test('a signal that comes while the VM is started ends it in order: its program does not begin', async () => {
+    const around = new Recorded(folder.path);
+    const running = around.run(['run', 'vm.yaml', '--program', 'guest.mjs', '--json']);
+    await until(() => around.listeners > 0);
+    around.signal('SIGTERM');
+    assert.equal(await running, 1);
+    const events = eventsOf(around.written).map(({ event }) => event);
+    assert.deepEqual([events.includes('started'), events.includes('printed'), around.listeners], [true, false, 0]);
+    assert.match(around.written, /CLI_INTERRUPTED/);
+  });
+
   test('a signal ends a program, and the VM in order', async () => {
     const around = new Recorded(folder.path);
     const ended = around.run(['run', 'vm.yaml', '--program', 'forever.mjs']);

@@ -7,7 +7,7 @@ import { cliErrors } from '../errors.js';
 import { EXIT } from '../exit-codes.js';
 import { oneOf, parseWhole } from '../option-values.js';
 import { Progress } from '../progress.js';
-import { stopSignal } from '../stop-signal.js';
+import { type StopWish, stopSignal } from '../stop-signal.js';
 import { accountOf, accountText, isEmpty } from './account-text.js';
 import { EmbeddedRun } from './embedded-run.js';
 import { QemuRun } from './qemu-run.js';
@@ -70,43 +70,53 @@ export async function runVm(flags: RunFlags, context: Context, args: readonly st
     );
     return EXIT.OK;
   }
-  const progress = new Progress(around, output);
-  const vm = await HYPERVISORS[name](plan, context, progress).finally(() => progress.clear());
+  const signal = stopSignal(around); // before the start: what a VM has on disk and in other processes must not stay behind
   try {
-    report(context, 'started', vm.accounting);
-    await work(vm, plan, { flags, context });
+    const left = await startAndEnd(HYPERVISORS[name], plan, { flags, context, signal });
+    output.event({ event: 'ended', left: accountOf(left), ok: isEmpty(left) }, `ended: ${accountText(left)}`);
+    return isEmpty(left) ? EXIT.OK : EXIT.LEFTOVERS;
+  } finally {
+    signal.ignore();
+  }
+}
+
+/** What a run has around it. */
+interface Surrounded {
+  readonly flags: RunFlags;
+  readonly context: Context;
+  readonly signal: StopWish;
+}
+
+/** @returns what is left of the VM. */
+async function startAndEnd(start: StartVm, plan: RunPlan, about: Surrounded): Promise<Accounting> {
+  const { output, around } = about.context;
+  const progress = new Progress(around, output);
+  const vm = await start(plan, about.context, progress).finally(() => progress.clear());
+  try {
+    report(about.context, 'started', vm.accounting);
+    await work(vm, plan, about);
   } catch (cause) {
     await vm.end();
     throw cause;
   }
-  const left = await vm.end();
-  output.event({ event: 'ended', left: accountOf(left), ok: isEmpty(left) }, `ended: ${accountText(left)}`);
-  return isEmpty(left) ? EXIT.OK : EXIT.LEFTOVERS;
+  return vm.end();
 }
 
-/** The program, then (if it is to stay) the wait for a signal. */
-async function work(
-  vm: StartedVm,
-  { program }: RunPlan,
-  { flags, context }: { flags: RunFlags; context: Context },
-): Promise<void> {
-  const { output, around } = context;
-  const signal = stopSignal(around);
-  try {
-    const print = (text: string): void => output.event({ event: 'printed', text }, text);
-    if (program !== undefined) {
-      const stopped = signal.heard.then((reason) =>
-        Promise.reject(cliErrors.INTERRUPTED({ what: program, signal: reason })),
-      );
-      await Promise.race([vm.run(program, print), stopped]);
-      report(context, 'program ended', vm.accounting);
-    }
-    if (flags.stay === true) {
-      const reason = await signal.heard;
-      output.event({ event: 'stopping', reason }, `stopping: ${reason}`);
-    }
-  } finally {
-    signal.ignore();
+/** The program, then (if it is to stay) the wait for a signal. One that came while the VM was started ends it now. */
+async function work(vm: StartedVm, { program }: RunPlan, { flags, context, signal }: Surrounded): Promise<void> {
+  const { output } = context;
+  const print = (text: string): void => output.event({ event: 'printed', text }, text);
+  if (program !== undefined) {
+    if (signal.reason !== undefined) throw cliErrors.INTERRUPTED({ what: program, signal: signal.reason });
+    const stopped = signal.heard.then((reason) =>
+      Promise.reject(cliErrors.INTERRUPTED({ what: program, signal: reason })),
+    );
+    await Promise.race([vm.run(program, print), stopped]);
+    report(context, 'program ended', vm.accounting);
+  }
+  if (flags.stay === true) {
+    const reason = await signal.heard;
+    output.event({ event: 'stopping', reason }, `stopping: ${reason}`);
   }
 }
 
