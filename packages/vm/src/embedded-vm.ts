@@ -7,6 +7,7 @@ import {
   type RunningGuest,
   Teardown,
 } from '@pinion/core';
+import type { Sys } from '@pinion/sys';
 import { type Accounting, accountingOf } from './accounting.js';
 import type { VmDescription } from './description.js';
 import type { DeviceConfig, DeviceKind } from './device-kind.js';
@@ -15,6 +16,7 @@ import { vmErrors } from './errors.js';
 import { GuestMachine, type PciBus } from './guest-machine.js';
 import { GuestMemory, type MemoryRegion, type PluggedRegion, type RamSource } from './guest-memory.js';
 import type { Host } from './host.js';
+import { RemoteFunction } from './remote-function.js';
 import { VmTask } from './task.js';
 import { VmContainer } from './vm-container.js';
 
@@ -52,6 +54,7 @@ export class EmbeddedVm implements RunningGuest {
   readonly #containers: VmContainer[] = [];
   readonly #slots: Slot[] = [];
   readonly #mdevs: Mdev[] = [];
+  readonly #remotes = new Map<string, RemoteFunction>();
   readonly #settleDone: () => void;
   /** Devices and mappings change one after the other. */
   readonly #changes = new Mutex();
@@ -129,6 +132,32 @@ export class EmbeddedVm implements RunningGuest {
     await this.#change(`unplug of ${name}`, () => this.#unplug(this.#find(name), reason));
   }
 
+  /**
+   * Connects to a device that another process serves at `socketPath` (vfio-user): it learns of the VM's memory, also of what is
+   * plugged and unplugged later, and goes with the VM. @throws VM_DEVICE_EXISTS (EEXIST), what the connection throws; nothing is left then.
+   */
+  async plugRemote(
+    name: string,
+    socketPath: string,
+    options: { sys?: Sys; limit?: number } = {},
+  ): Promise<RemoteFunction> {
+    return this.#change(`plug of ${name}`, async () => {
+      if (this.#remotes.has(name)) throw vmErrors.DEVICE_EXISTS({ device: name });
+      const { clock, log } = this.host;
+      const remote = await RemoteFunction.connect({ name, socketPath, memory: this.memory, clock, log, ...options });
+      this.#remotes.set(name, remote);
+      return remote;
+    });
+  }
+
+  /** Ends the connection to a device of another process; one that is not there stays so. */
+  async unplugRemote(name: string): Promise<void> {
+    await this.#change(`unplug of ${name}`, async () => {
+      this.#remotes.get(name)?.disconnect();
+      this.#remotes.delete(name);
+    });
+  }
+
   /** Resets a plugged device, as a VMM does when its guest reboots or wakes. @throws VM_NO_DEVICE (ENODEV), what core and the driver throw. */
   async reset(name: string): Promise<void> {
     await this.#change(`reset of ${name}`, async () => {
@@ -191,6 +220,8 @@ export class EmbeddedVm implements RunningGuest {
 
   async #end(teardown: Teardown, reason: unknown): Promise<void> {
     for (const slot of this.#slots) this.#disconnect(slot, reason);
+    for (const remote of this.#remotes.values()) remote.disconnect(reason);
+    this.#remotes.clear();
     for (const mdev of this.#mdevs) teardown.defer(() => mdev.remove());
     for (const { container } of this.#containers) teardown.defer(() => container.close());
     for (const slot of this.#slots) teardown.defer(() => this.#unplug(slot, reason));
@@ -257,20 +288,27 @@ export class EmbeddedVm implements RunningGuest {
 
   async #map(region: PluggedRegion): Promise<void> {
     const mapped: VmContainer[] = [];
+    const told: RemoteFunction[] = [];
     try {
       for (const container of this.#containers) {
         container.map(region);
         mapped.push(container);
       }
+      for (const remote of this.#remotes.values()) {
+        await remote.map(region);
+        told.push(remote);
+      }
     } catch (cause) {
+      for (const remote of told) await remote.unmap(region);
       for (const container of mapped) await container.unmap(region.name);
       throw cause;
     }
   }
 
-  async #unmap({ name }: PluggedRegion): Promise<bigint> {
+  async #unmap(region: PluggedRegion): Promise<bigint> {
     let bytes = 0n;
-    for (const container of this.#containers) bytes += await container.unmap(name);
+    for (const remote of this.#remotes.values()) await remote.unmap(region);
+    for (const container of this.#containers) bytes += await container.unmap(region.name);
     return bytes;
   }
 

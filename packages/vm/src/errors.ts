@@ -28,6 +28,7 @@ export const vmErrors = catalogue('VM', {
     (d: { device: string; wanted: string }) =>
       `device ${d.device} was not made by the ${d.wanted} driver of this project`,
   ],
+  DEVICE_EXISTS: ['EEXIST', (d: { device: string }) => `the VM has a device '${d.device}' of another process already`],
   UNPLUGGED: ['ENODEV', (d: { device: string }) => `device ${d.device} was unplugged`],
   GUEST_MEMORY_FULL: [
     'ENOMEM',

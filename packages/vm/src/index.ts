@@ -43,6 +43,7 @@ export * from './qemu/qmp.js';
 export * from './qemu/qtest.js';
 export * from './read-description.js';
 export * from './registry.js';
+export { RemoteFunction, type RemoteFunctionOptions } from './remote-function.js';
 export * from './schema.js';
 export * from './served-devices.js';
 export * from './task.js';
