@@ -1,7 +1,8 @@
 /** The blitter. Pins cost nothing here; with PINION_BENCH_JSON the rows also go to that file. */
 import { appendFileSync } from 'node:fs';
-import { type Clock, type PinApi, PinionError, silentLog } from '@pinion/core';
+import { type Clock, silentLog } from '@pinion/core';
 import { BCS, BCS_SWCTRL, createGvtDriver, GTT_OFFSET, REGION, SWCTRL, xyColorBlt, xySrcCopyBlt } from '@pinion/gvt';
+import { freePins, unused } from './free-pins.js';
 
 const ROUNDS = Math.max(1, Number(process.env['PINION_BENCH_ROUNDS'] ?? 3) || 3);
 
@@ -24,26 +25,6 @@ const middle = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
 const median = (rounds: number, run: () => void): number =>
   middle(Array.from({ length: rounds }, () => milliseconds(run)));
-
-const unused = (): never => {
-  throw new PinionError('BENCH_UNUSED', 'ENOTTY', 'not part of what is measured');
-};
-
-/** Pins cost nothing here: what is measured is the cache. Pages lie one after the other in `memory`. */
-function freePins(memory: Uint8Array): PinApi {
-  return {
-    pages: 0,
-    pin: unused,
-    pinAt: unused,
-    unpinAt: unused,
-    count: () => 0,
-    unpin: () => {},
-    pinInto: (first, count, _prot, out) => {
-      for (let page = 0; page < count; page++) out[page] = first + page;
-    },
-    bytes: (pfn, count) => memory.subarray(pfn * 4096, (pfn + count) * 4096),
-  };
-}
 
 const SCREEN = { width: 1920, height: 1080, pitch: 7680 };
 const SCREEN_BYTES = SCREEN.pitch * SCREEN.height;

@@ -1,6 +1,6 @@
 /** The screen: looking at it, sending it on live, exporting it. Pins cost nothing here; with PINION_BENCH_JSON the rows also go to that file. */
 import { appendFileSync } from 'node:fs';
-import { type Clock, type PinApi, PinionError, silentLog } from '@pinion/core';
+import { type Clock, silentLog } from '@pinion/core';
 import {
   createGvtDriver,
   DISPLAY,
@@ -12,6 +12,7 @@ import {
   PLANE_TILING,
   REGION,
 } from '@pinion/gvt';
+import { freePins, unused } from './free-pins.js';
 
 const ROUNDS = Math.max(1, Number(process.env['PINION_BENCH_ROUNDS'] ?? 3) || 3);
 const SCREEN = { width: 1920, height: 1200 };
@@ -36,23 +37,6 @@ const milliseconds = (run: () => void): number => {
 
 const median = (rounds: number, run: () => void): number =>
   Array.from({ length: rounds }, () => milliseconds(run)).sort((a, b) => a - b)[rounds >> 1] ?? Number.NaN;
-
-const unused = (): never => {
-  throw new PinionError('BENCH_UNUSED', 'ENOTTY', 'not part of what is measured');
-};
-
-const freePins = (memory: Uint8Array): PinApi => ({
-  pages: 0,
-  pin: unused,
-  pinAt: unused,
-  unpinAt: unused,
-  count: () => 0,
-  unpin: () => {},
-  pinInto: (first, count, _prot, out) => {
-    for (let page = 0; page < count; page++) out[page] = first + page;
-  },
-  bytes: (pfn, count) => memory.subarray(pfn * 4096, (pfn + count) * 4096),
-});
 
 /** A clock whose only timer is the next vertical blank. */
 class StepClock implements Clock {

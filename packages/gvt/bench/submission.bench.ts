@@ -1,6 +1,6 @@
 /** Submissions, commands and the audit. Pins cost nothing here; with PINION_BENCH_JSON the rows also go to that file. */
 import { appendFileSync } from 'node:fs';
-import { type Clock, type PinApi, PinionError, silentLog } from '@pinion/core';
+import { type Clock, silentLog } from '@pinion/core';
 import {
   createGvtDriver,
   ENGINES,
@@ -15,6 +15,7 @@ import {
   REGION,
   RING,
 } from '@pinion/gvt';
+import { freePins, unused } from './free-pins.js';
 
 const ROUNDS = Math.max(1, Number(process.env['PINION_BENCH_ROUNDS'] ?? 3) || 3);
 const PAGE = 4096;
@@ -30,25 +31,6 @@ interface Row {
   readonly operation: string;
   readonly value: number;
   readonly unit: string;
-}
-
-const unused = (): never => {
-  throw new PinionError('BENCH_UNUSED', 'ENOTTY', 'not part of what is measured');
-};
-
-function freePins(memory: Uint8Array): PinApi {
-  return {
-    pages: 0,
-    pin: unused,
-    pinAt: unused,
-    unpinAt: unused,
-    count: () => 0,
-    unpin: () => {},
-    pinInto: (first, count, _prot, out) => {
-      for (let page = 0; page < count; page++) out[page] = first + page;
-    },
-    bytes: (pfn, count) => memory.subarray(pfn * PAGE, (pfn + count) * PAGE),
-  };
 }
 
 /** A guest with one context on an engine. */

@@ -1,7 +1,8 @@
 /** The tables: GGTT entries that are written, page tables that are shadowed, compared and walked. Pins cost nothing here. */
 import { appendFileSync } from 'node:fs';
-import { type Clock, type DmaApi, type PinApi, PinionError, silentLog } from '@pinion/core';
+import { type Clock, type DmaApi, silentLog } from '@pinion/core';
 import { createGvtDriver, FaultLog, GTT_OFFSET, KvmBackend, NO_QUIRKS, Ppgtt, REGION, RegisterFile } from '@pinion/gvt';
+import { freePins, unused } from './free-pins.js';
 
 const ROUNDS = Math.max(1, Number(process.env['PINION_BENCH_ROUNDS'] ?? 3) || 3);
 const PAGE = 4096;
@@ -14,10 +15,6 @@ interface Row {
   readonly unit: 'ns' | 'us';
 }
 
-const unused = (): never => {
-  throw new PinionError('BENCH_UNUSED', 'ENOTTY', 'not part of what is measured');
-};
-
 /** Nanoseconds of one of `count` runs; the middle of some rounds. */
 function nanoseconds(count: number, run: (n: number) => void): number {
   const times = Array.from({ length: ROUNDS * 2 + 1 }, () => {
@@ -27,20 +24,6 @@ function nanoseconds(count: number, run: (n: number) => void): number {
   });
   return times.sort((a, b) => a - b)[ROUNDS] ?? Number.NaN;
 }
-
-/** Pins cost nothing here; pages lie one after the other in `memory`. */
-const freePins = (memory: Uint8Array): PinApi => ({
-  pages: 0,
-  pin: unused,
-  pinAt: unused,
-  unpinAt: unused,
-  count: () => 0,
-  unpin: () => {},
-  pinInto: (first, count, _prot, out) => {
-    for (let page = 0; page < count; page++) out[page] = first + page;
-  },
-  bytes: (pfn, count) => memory.subarray(pfn * PAGE, (pfn + count) * PAGE),
-});
 
 const plainDma = (memory: Uint8Array): DmaApi => ({
   read: (gpa, into) => into.set(memory.subarray(Number(gpa), Number(gpa) + into.length)),

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { createMediator, definePlugin, type Mediator } from '@pinion/core';
+import { createMediator, type Mediator } from '@pinion/core';
 import { createMemfd, FakeSys, type Fd, UnixSocket } from '@pinion/sys';
 import { FakeClock } from '@pinion/testkit';
 import { type1 } from '@pinion/type1';
 import { Client, ClientPages, Server, type Session, SocketTransport, servedDevice, VmSpace } from '@pinion/vfio-user';
-import { TestDevice } from './world.js';
+import { type TestDevice, testPlugin } from './world.js';
 
 const UUIDS = ['00000000-0000-4000-8000-00000000000a', '00000000-0000-4000-8000-00000000000b'] as const;
 
@@ -34,22 +34,7 @@ export async function withTwo(body: (rig: TwoDevices, a: End, b: End) => Promise
   const clock = new FakeClock();
   const pages = new ClientPages();
   const devices: TestDevice[] = [];
-  const plugin = definePlugin({
-    name: 'test-driver',
-    core: '^0.1',
-    register: (scope) =>
-      scope.vendorDriver({
-        name: 'test',
-        deviceApi: 'vfio-pci',
-        types: [{ id: 'only' }],
-        pins: true,
-        create({ pins }) {
-          const device = new TestDevice(pins);
-          devices.push(device);
-          return device;
-        },
-      }),
-  });
+  const plugin = testPlugin(devices);
   const mediator = await createMediator({ memory: pages, clock, plugins: [type1(), plugin] });
   const parent = mediator.registerParent('hardware', 'test');
   const vm = new VmSpace({ mediator, pages, name: 'vm' });

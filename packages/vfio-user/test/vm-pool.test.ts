@@ -1,7 +1,7 @@
 // Several sockets of one VM are recognised by the memory that they map.
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createMediator, definePlugin, iovaFrame, PROT_RW } from '@pinion/core';
+import { createMediator, iovaFrame, PROT_RW } from '@pinion/core';
 import { createMemfd, FakeSys, type Fd, UnixSocket } from '@pinion/sys';
 import { FakeClock } from '@pinion/testkit';
 import { type1 } from '@pinion/type1';
@@ -15,7 +15,7 @@ import {
   servedDevice,
   VmPool,
 } from '@pinion/vfio-user';
-import { failing, TestDevice } from './world.js';
+import { failing, type TestDevice, testPlugin } from './world.js';
 
 const SIZE = 0x10000n;
 const RAM = { address: 0n, size: SIZE };
@@ -81,22 +81,7 @@ async function withPool(count: number, body: (rig: Rig, ...sockets: Socket[]) =>
   const clock = new FakeClock();
   const pages = new ClientPages();
   const devices: TestDevice[] = [];
-  const plugin = definePlugin({
-    name: 'test-driver',
-    core: '^0.1',
-    register: (scope) =>
-      scope.vendorDriver({
-        name: 'test',
-        deviceApi: 'vfio-pci',
-        types: [{ id: 'only' }],
-        pins: true,
-        create({ pins }) {
-          const device = new TestDevice(pins);
-          devices.push(device);
-          return device;
-        },
-      }),
-  });
+  const plugin = testPlugin(devices);
   const mediator = await createMediator({ memory: pages, clock, plugins: [type1(), plugin] });
   const parent = mediator.registerParent('hardware', 'test');
   const said: string[] = [];

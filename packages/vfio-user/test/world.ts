@@ -11,6 +11,7 @@ import {
   type PinApi,
   PinionError,
   type PinningDeviceOps,
+  type Plugin,
   type RegionInfo,
 } from '@pinion/core';
 import { closeAll, createMemfd, FakeSys, Fd, FdInbox, type Sys, UnixSocket, WOULD_BLOCK } from '@pinion/sys';
@@ -106,6 +107,25 @@ export class TestDevice implements PinningDeviceOps {
   }
 }
 
+/** A driver whose devices are kept in `made`; `ops`: what they do otherwise. */
+export const testPlugin = (made: TestDevice[], ops: Partial<PinningDeviceOps> = {}): Plugin =>
+  definePlugin({
+    name: 'test-driver',
+    core: '^0.1',
+    register: (scope) =>
+      scope.vendorDriver({
+        name: 'test',
+        deviceApi: 'vfio-pci',
+        types: [{ id: 'only' }],
+        pins: true,
+        create({ pins }) {
+          const device = Object.assign(new TestDevice(pins), ops);
+          made.push(device);
+          return device;
+        },
+      }),
+  });
+
 export interface WorldOptions extends Omit<Partial<ServerOptions>, 'device' | 'space'> {
   readonly sys?: Sys;
   /** Wraps or replaces what is served. */
@@ -148,23 +168,7 @@ export class World {
     const clock = new FakeClock();
     const pages = new ClientPages();
     const made: TestDevice[] = [];
-    const plugin = definePlugin({
-      name: 'test-driver',
-      core: '^0.1',
-      register(scope) {
-        scope.vendorDriver({
-          name: 'test',
-          deviceApi: 'vfio-pci',
-          types: [{ id: 'only' }],
-          pins: true,
-          create({ pins }) {
-            const device = Object.assign(new TestDevice(pins), options.ops);
-            made.push(device);
-            return device;
-          },
-        });
-      },
-    });
+    const plugin = testPlugin(made, options.ops);
     const mediator = await createMediator({ memory: pages, clock, plugins: [type1(), plugin] });
     const mdev = await mediator.registerParent('hardware', 'test').create('only', UUID);
     const space = new VmSpace({ mediator, pages, name: 'vm', ...options });
