@@ -135,9 +135,6 @@ const nameOf = (failure: unknown): string => (failure instanceof PinionError ? f
 const facts = ({ vm, device }: Painter): string =>
   `${vm.name}: ${device.resources.type.id}, weight ${device.resources.type.weight}`;
 const pinned = (painter: Painter): string => {
-  const { tables, shadowed } = {
-    tables: painter.device.ppgtt.stats.tables,
-    shadowed: painter.device.stats.tableEntries,
-  };
-  return `${painter.vm.name}: ${pages(painter)} pages for ${shadowed} global entries and ${tables} shadow tables`;
+  const { ppgtt, stats } = painter.device;
+  return `${painter.vm.name}: ${pages(painter)} pages for ${stats.tableEntries} global entries and ${ppgtt.stats.tables} shadow tables`;
 };
